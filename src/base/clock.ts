@@ -1,0 +1,36 @@
+/** Cancels a timer; calling it twice is harmless. */
+export type Cancel = () => void;
+
+/** The one way to time, so that a simulator can own it. */
+export interface Clock {
+  /** Milliseconds on a clock that never goes back; its zero means nothing. */
+  monotonic(): number;
+  /** Milliseconds since 1970 by the wall clock; may jump. */
+  wall(): number;
+  /** Calls `then` once, about `milliseconds` from now. */
+  after(milliseconds: number, then: () => void): Cancel;
+}
+
+export const systemClock: Clock = {
+  monotonic: () => performance.now(),
+  wall: () => Date.now(),
+  after(milliseconds, then) {
+    const timer = setTimeout(then, milliseconds);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Calls `then` every `milliseconds` until cancelled; a late call delays the next, they never pile up. */
+export function every(clock: Clock, milliseconds: number, then: () => void): Cancel {
+  let cancel = clock.after(milliseconds, fire);
+  let cancelled = false;
+  function fire(): void {
+    if (cancelled) return;
+    then();
+    if (!cancelled) cancel = clock.after(milliseconds, fire);
+  }
+  return () => {
+    cancelled = true;
+    cancel();
+  };
+}

@@ -1,0 +1,68 @@
+import type { Observable } from 'rxjs';
+import type { EntryId, Envelope } from '../gen/keychaindb/v1/log.js';
+import type { WriteOp } from './engine.js';
+
+/** The end of the block before the first one. */
+export const origin: EntryId = { generation: 0, index: 0 };
+
+export function sameEntry(a: EntryId, b: EntryId): boolean {
+  return a.index === b.index && a.generation === b.generation;
+}
+
+/** A block as it is stored and sent, with what decoding it gave. `entries` hold views into `bytes`. */
+export interface LogBlock {
+  readonly bytes: Uint8Array;
+  readonly chainId: number;
+  /** End of the block before it. */
+  readonly previous: EntryId;
+  /** Its last entry. */
+  readonly end: EntryId;
+  readonly entries: readonly Envelope[];
+}
+
+/** What one synced batch made durable, in log order. */
+export interface DurableBatch {
+  /** Blocks that became durable with this batch; none where it carried only a cut or records. */
+  readonly blocks: readonly LogBlock[];
+  /** Everything up to here is on the disk. */
+  readonly synced: EntryId;
+}
+
+export interface LogMeter {
+  /** Synced batches written since the start, and the entries that they carried. */
+  readonly batches: number;
+  readonly entries: number;
+}
+
+/**
+ * The event log of one process, on a StorageEngine: blocks under prefix `l`, any other record beside
+ * them in the same atomic batches. One synced batch is in flight, the next one collects; no timers.
+ */
+export interface EventLog {
+  /** Newest block's end, durable or not. Moves: up on append, down on cut. */
+  readonly last: EntryId;
+  /** Everything up to here is on the disk. Invariant: synced.index <= last.index. */
+  readonly synced: EntryId;
+  readonly meter: LogMeter;
+  /** Every durable batch, in order, after its sync. Errors never: a failed sync ends the process. */
+  readonly durable$: Observable<DurableBatch>;
+  /**
+   * Adds blocks to the collecting batch. Each must follow the one before: asserted by `previous`.
+   * Records in `ops` go out atomically with them.
+   */
+  append(blocks: readonly LogBlock[], ops?: readonly WriteOp[]): void;
+  /** Removes every block after `after`, which must be a block's end, in order with the appends. */
+  cut(after: EntryId): void;
+  /** Adds records to the collecting batch. Without `sync` they go with the next synced batch, or unsynced when the disk is idle. */
+  record(ops: readonly WriteOp[], options: { readonly sync: boolean }): void;
+  /** Resolves when everything handed over before the call has been written, synced where it asked for it. */
+  settled(): Promise<void>;
+  /** Durable blocks after `after` (a block's end), oldest first, checked; ends at `synced`. Throws KeychainError CORRUPT. */
+  read(after: EntryId): AsyncIterable<LogBlock>;
+  /** History after `after`, then live, durable blocks only. Ends when the signal aborts, the log closes, or `after` is cut away. */
+  follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock>;
+  /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */
+  get(key: Uint8Array): Promise<Uint8Array | undefined>;
+  scan(prefix: Uint8Array): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>;
+  close(): Promise<void>;
+}
