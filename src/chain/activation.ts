@@ -1,0 +1,110 @@
+import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { headerTo } from './header.js';
+import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
+import { askForPromises, holdsNewlyJoining, owesAgainst } from './promise.js';
+import { afterLeaseChange, dropQuery } from './read.js';
+import type { Turn } from './turn.js';
+import { everyoneIn, isHead, isTail, memberOf, servesIn } from './views.js';
+import { commitWhatMay, refuseWaitingWrites, takeToken } from './write.js';
+
+/*
+ * Views: seen, then active (R1–R3, R5, R8).
+ */
+
+/** A view that a coordinator or a peer has shown and that is on the disk. */
+export function onViewPersisted(turn: Turn, view: View, now: number): void {
+  const { state } = turn;
+  if (state.removed || view.epoch <= (state.seen?.epoch ?? -1)) return;
+  const wasIn = state.seen !== undefined && memberOf(state.seen, state.self) !== undefined;
+  const strange = state.seen !== undefined && state.seen.lineage !== view.lineage;
+  turn.emit({ type: 'ViewSeen', view, now });
+  if (strange) {
+    remove(
+      turn,
+      'the chain was recovered without this node: its store is of another lineage',
+      true,
+    );
+    return;
+  }
+  if (memberOf(view, state.self) === undefined) {
+    if (wasIn || state.active !== undefined) remove(turn, `not in the view of epoch ${view.epoch}`);
+    return;
+  }
+  askForPromises(turn, now);
+  tryActivate(turn, now);
+  // Fewer promises may be needed now (R4).
+  afterLeaseChange(turn, now);
+}
+
+/** R2: out of the view. Stops answering under this incarnation for ever and tells the others so. */
+function remove(turn: Turn, why: string, wipe = false): void {
+  const { state } = turn;
+  turn.emit({ type: 'Removed' });
+  refuseWaitingWrites(turn);
+  const { seen } = state;
+  if (seen !== undefined) {
+    for (const to of seen.members) {
+      turn.effect({
+        type: 'say',
+        to,
+        message: {
+          header: headerTo(state, to),
+          message: { $case: 'stopped', value: { seenEpoch: seen.epoch } },
+        },
+      });
+    }
+  }
+  turn.effect({ type: 'stop', wipe, why });
+}
+
+/** R3: activates the newest seen view as soon as nothing forbids it. */
+export function tryActivate(turn: Turn, now: number): void {
+  const { state } = turn;
+  const { seen } = state;
+  if (seen === undefined || state.removed) return;
+  if (state.active !== undefined && state.active.epoch >= seen.epoch) return;
+  if (memberOf(seen, state.self) === undefined) return;
+  if (servesIn(seen, state.self) && now < state.bootWaitUntil) return;
+  if (owesAgainst(state, seen, now)) return;
+  if (!holdsNewlyJoining(state, seen, now)) return;
+  activate(turn, seen, now);
+}
+
+function activate(turn: Turn, view: View, now: number): void {
+  const { state } = turn;
+  const { up, down } = state;
+  if (up !== undefined) {
+    turn.effect({ type: 'hangUpPredecessor', session: up.session, why: 'a newer epoch' });
+  }
+  if (down !== undefined) {
+    turn.effect({ type: 'hangUpFollower', link: down.link, why: 'a newer epoch' });
+  }
+  turn.emit({ type: 'Activated', view, now });
+  dropQuery(turn);
+  closeHellos(turn);
+  askForPromises(turn, now);
+  dialPredecessor(turn);
+  if (isHead(view, state.self)) {
+    // The head's token is its activation (R7).
+    if (isTail(view, state.self)) takeToken(turn);
+    reconcileFollowers(turn);
+    commitWhatMay(turn, now);
+  }
+  turn.effect({ type: 'beat' });
+  afterLeaseChange(turn, now);
+}
+
+/** Peers that lack a process of the newest view are shown it: views spread by whole views (R1). */
+export function showView(turn: Turn, to: { id: string; incarnation: number }): void {
+  const { state } = turn;
+  const { seen } = state;
+  if (seen === undefined) return;
+  const member = everyoneIn(seen).find((m) => m.id === to.id);
+  if (member === undefined) return;
+  const name = { id: to.id, incarnation: to.incarnation, address: member.address };
+  turn.effect({
+    type: 'say',
+    to: name,
+    message: { header: headerTo(state, name), message: { $case: 'view', value: seen } },
+  });
+}

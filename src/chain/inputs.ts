@@ -1,0 +1,90 @@
+import type { FollowDown, FollowUp, PeerMessage } from '../gen/keychaindb/v1/chain.js';
+import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import type { EntryId } from '../gen/keychaindb/v1/log.js';
+import type { LogBlock } from '../log/event-log.js';
+import type {
+  ReadAnswer,
+  ReadRequest,
+  Refusal,
+  Token,
+  WriteAnswer,
+  WriteRequest,
+} from './messages.js';
+import type { Name } from './views.js';
+
+/** What arrives. `now`: monotonic milliseconds, read when the shell hands the input over. */
+export type ChainInput =
+  | { readonly type: 'Ticked'; readonly now: number; readonly wall: number }
+  /** Already on the disk. */
+  | { readonly type: 'ViewPersisted'; readonly view: View; readonly now: number }
+  | {
+      readonly type: 'WritesReceived';
+      readonly writes: readonly WriteRequest[];
+      readonly now: number;
+      readonly wall: number;
+    }
+  | { readonly type: 'ReadsReceived'; readonly reads: readonly ReadRequest[]; readonly now: number }
+  | { readonly type: 'PeerSaid'; readonly message: PeerMessage; readonly now: number }
+  /** From the predecessor, on the stream that this node dialed. */
+  | {
+      readonly type: 'PredecessorSaid';
+      readonly message: FollowDown;
+      readonly blocks: readonly LogBlock[];
+      readonly now: number;
+    }
+  | { readonly type: 'UpLinkClosed'; readonly session: number; readonly now: number }
+  /** From a successor, on the accepted stream `link`. */
+  | {
+      readonly type: 'SuccessorSaid';
+      readonly link: number;
+      readonly message: FollowUp;
+      readonly now: number;
+    }
+  | { readonly type: 'DownLinkClosed'; readonly link: number; readonly now: number }
+  /** The write log made a batch durable. Blocks that the state doesn't know are taken as they are. */
+  | {
+      readonly type: 'LogSynced';
+      readonly through: EntryId;
+      readonly blocks: readonly LogBlock[];
+      readonly now: number;
+    };
+
+/** Things to do, after the events of the same step are as durable as they have to be. */
+export type ChainEffect =
+  | {
+      readonly type: 'say';
+      readonly to: Name & { readonly address: string };
+      readonly message: PeerMessage;
+    }
+  | {
+      readonly type: 'dialPredecessor';
+      readonly address: string;
+      readonly session: number;
+      readonly hello: FollowUp;
+    }
+  | { readonly type: 'hangUpPredecessor'; readonly session: number; readonly why: string }
+  /** What this node acknowledges has changed: send it up, the newest state once the link is free. */
+  | { readonly type: 'acknowledge'; readonly session: number }
+  /** Answers a hello, then streams the log after `common` on that link. */
+  | {
+      readonly type: 'feed';
+      readonly link: number;
+      readonly session: number;
+      readonly common: EntryId;
+      readonly first: FollowDown;
+    }
+  /** Tell the follower that the link lives while its hello waits. */
+  | { readonly type: 'keepWaiting'; readonly link: number; readonly message: FollowDown }
+  /** What the header says has changed without a block: send it when the link is free. */
+  | { readonly type: 'refreshFollower'; readonly link: number }
+  | { readonly type: 'hangUpFollower'; readonly link: number; readonly why: string }
+  | { readonly type: 'answerRead'; readonly token: Token; readonly answer: ReadAnswer }
+  | { readonly type: 'answerWrite'; readonly token: Token; readonly answer: WriteAnswer }
+  /** Load the object again and come back with it. */
+  | { readonly type: 'readAgain'; readonly read: ReadRequest }
+  /** Something that a heartbeat says has changed in a way that coordinators wait for. */
+  | { readonly type: 'beat' }
+  /** This incarnation is over; `wipe`: its store can't be reconciled and starts from nothing. */
+  | { readonly type: 'stop'; readonly wipe: boolean; readonly why: string };
+
+export type { Refusal };

@@ -1,0 +1,25 @@
+/** Bytes of staged, uncommitted entries at a head before it answers OVERLOADED. */
+export const stagedBytesMax = 64 << 20;
+/** Staged, uncommitted entries at a head before it answers OVERLOADED. */
+export const stagedEntriesMax = 65_536;
+/** Entries and bytes of one block; one entry may be larger. */
+export const blockEntriesMax = 1_024;
+export const blockBytesMax = 1 << 20;
+/** Reads that wait for a lease or a tail's answer. */
+export const parkedReadsMax = 16_384;
+/** Outcomes kept for a client. */
+export const outcomesMax = 4_096;
+/** Clients whose expired sessions are remembered, oldest forgotten first. */
+export const expiredSessionsMax = 65_536;
+/** Milliseconds of silence after which the head expires a session. */
+export const sessionSilenceMs = 3_600_000;
+/** Entries that a SYNCING member may lag behind the tail when it is made JOINING. */
+export const joinLagEntriesMax = 1_024;
+/** Unacknowledged bytes on one link before the sender waits. */
+export const linkWindowBytesMax = 16 << 20;
+/** Bytes of blocks in one link message; one block may be larger. */
+export const linkMessageBytesMax = 2 << 20;
+/** Milliseconds that wall and monotonic clock may part between two ticks before all leases are dropped. */
+export const clockMarginMs = 100;
+/** Inputs that may wait in a node's inbox. */
+export const inboxMax = 65_536;

@@ -1,0 +1,190 @@
+import type { Clock } from '../base/clock.js';
+import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
+import { decodeBlock } from '../log/block.js';
+import type { EventLog, LogBlock } from '../log/event-log.js';
+import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
+import { Forwarder } from './forwarder.js';
+import type { ChainEffect, ChainInput } from './inputs.js';
+import { downMessage, upMessage } from './link.js';
+import type { NodeState } from './state.js';
+
+type LinkEffect = Extract<
+  ChainEffect,
+  {
+    type:
+      | 'dialPredecessor'
+      | 'hangUpPredecessor'
+      | 'acknowledge'
+      | 'feed'
+      | 'keepWaiting'
+      | 'refreshFollower'
+      | 'hangUpFollower';
+  }
+>;
+
+/** The streams to the predecessor (dialed) and from successors (accepted); the core knows them by number. */
+export class Links {
+  readonly #state: NodeState;
+  readonly #log: EventLog;
+  readonly #dialer: Dialer<FollowUp, FollowDown>;
+  readonly #clock: Clock;
+  readonly #give: (input: ChainInput) => void;
+  readonly #accepted = new Map<number, Channel<FollowDown>>();
+  readonly meter = { messages: 0, entries: 0 };
+  #nextLink = 1;
+  #up: { readonly session: number; readonly channel: Channel<FollowUp> } | undefined;
+  #acknowledging = false;
+  #unacknowledged = false;
+  #down: { readonly link: number; readonly forwarder: Forwarder } | undefined;
+
+  constructor(
+    state: NodeState,
+    log: EventLog,
+    dialer: Dialer<FollowUp, FollowDown>,
+    clock: Clock,
+    give: (input: ChainInput) => void,
+  ) {
+    this.#state = state;
+    this.#log = log;
+    this.#dialer = dialer;
+    this.#clock = clock;
+    this.#give = give;
+  }
+
+  /** A successor has dialed. */
+  accept(channel: Channel<FollowDown>): ChannelHandler<FollowUp> {
+    const link = this.#nextLink;
+    this.#nextLink += 1;
+    this.#accepted.set(link, channel);
+    return {
+      message: (message) =>
+        this.#give({ type: 'SuccessorSaid', link, message, now: this.#clock.monotonic() }),
+      closed: () => {
+        this.#dropFollower(link, 'closed by the follower');
+        this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
+      },
+    };
+  }
+
+  perform(effect: LinkEffect): void {
+    switch (effect.type) {
+      case 'dialPredecessor':
+        this.#dial(effect.address, effect.session, effect.hello);
+        break;
+      case 'hangUpPredecessor':
+        this.#hangUp(effect.session, effect.why);
+        break;
+      case 'acknowledge':
+        this.#unacknowledged = true;
+        this.#acknowledge();
+        break;
+      case 'feed':
+        this.#feed(effect.link, effect.first, effect.common);
+        break;
+      case 'keepWaiting':
+        this.#accepted.get(effect.link)?.send(effect.message);
+        break;
+      case 'refreshFollower':
+        if (this.#down?.link === effect.link) this.#down.forwarder.refresh();
+        break;
+      case 'hangUpFollower':
+        this.#dropFollower(effect.link, effect.why);
+        break;
+    }
+  }
+
+  /** The follower has synced through here: there may be room in its window. */
+  acked(index: number): void {
+    this.#down?.forwarder.acked(index);
+  }
+
+  #dial(address: string, session: number, hello: FollowUp): void {
+    this.#up?.channel.close('a newer session');
+    const channel: Channel<FollowUp> = this.#dialer.dial(address, {
+      message: (message) => this.#predecessorSaid(session, message),
+      closed: () => {
+        if (this.#up?.session === session) this.#up = undefined;
+        this.#give({ type: 'UpLinkClosed', session, now: this.#clock.monotonic() });
+      },
+    });
+    this.#up = { session, channel };
+    this.#acknowledging = false;
+    channel.send(hello);
+  }
+
+  #predecessorSaid(session: number, message: FollowDown): void {
+    if (this.#up?.session !== session) return;
+    const blocks: LogBlock[] = [];
+    try {
+      for (const { item } of message.items) {
+        if (item?.$case === 'block') blocks.push(decodeBlock(item.value));
+      }
+    } catch (error) {
+      this.#hangUp(session, `a block came damaged: ${String(error)}`);
+      this.#give({ type: 'UpLinkClosed', session, now: this.#clock.monotonic() });
+      return;
+    }
+    this.#give({ type: 'PredecessorSaid', message, blocks, now: this.#clock.monotonic() });
+  }
+
+  #hangUp(session: number, why: string): void {
+    if (this.#up?.session !== session) return;
+    this.#up.channel.close(why);
+    this.#up = undefined;
+  }
+
+  /** One acknowledgment at a time: what changes while it is on its way goes with the next. */
+  #acknowledge(): void {
+    const up = this.#up;
+    if (up === undefined || this.#acknowledging || !this.#unacknowledged) return;
+    const message = this.#state.up?.session === up.session ? upMessage(this.#state) : undefined;
+    if (message === undefined || up.channel.isClosed) return;
+    this.#unacknowledged = false;
+    this.#acknowledging = true;
+    up.channel.send(message);
+    void up.channel.drained().then(() => {
+      if (this.#up !== up) return;
+      this.#acknowledging = false;
+      this.#acknowledge();
+    });
+  }
+
+  #feed(link: number, first: FollowDown, common: FollowDown['common']): void {
+    const channel = this.#accepted.get(link);
+    if (channel === undefined || common === undefined) return;
+    this.#down?.forwarder.stop();
+    const { session } = first;
+    const header = (): FollowDown => downMessage(this.#state);
+    const forwarder = new Forwarder(
+      channel,
+      () => {
+        const message = header();
+        return message.session === session ? message : { ...first, common: undefined };
+      },
+      this.meter,
+    );
+    this.#down = { link, forwarder };
+    forwarder.run(this.#log, first, common).catch((error: unknown) => {
+      this.#dropFollower(link, `its log can't be read: ${String(error)}`);
+      this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
+    });
+  }
+
+  #dropFollower(link: number, why: string): void {
+    if (this.#down?.link === link) {
+      this.#down.forwarder.stop();
+      this.#down = undefined;
+    }
+    this.#accepted.get(link)?.close(why);
+    this.#accepted.delete(link);
+  }
+
+  close(): void {
+    this.#down?.forwarder.stop();
+    this.#down = undefined;
+    this.#up?.channel.close('shutting down');
+    this.#up = undefined;
+    for (const channel of this.#accepted.values()) channel.close('shutting down');
+    this.#accepted.clear();
+  }
+}

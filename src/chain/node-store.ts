@@ -1,0 +1,139 @@
+import { fromMapKey, toMapKey } from '../base/bytes.js';
+import { View } from '../gen/keychaindb/v1/coordinator.js';
+import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
+import type { WriteOp } from '../log/engine.js';
+import type { EventLog } from '../log/event-log.js';
+import { metaKey, outcomeKey, parseOutcomeKey, sessionKey, sessionPrefix } from '../log/keys.js';
+import { emptyLedger, type StoreChanges, stageBlock } from './fold.js';
+import type { KeyValue } from './messages.js';
+import type { Objects } from './objects.js';
+import type { Remembered } from './start.js';
+import type { Ledger, Session, StagedVersion } from './state.js';
+
+const names = {
+  seen: metaKey('seen'),
+  leaseMax: metaKey('lease-max'),
+  watermark: metaKey('watermark'),
+  spans: metaKey('spans'),
+};
+
+/** What a start needs from the disk: the ledger as it was at the stored watermark, with the log above it staged. */
+export async function remember(log: EventLog): Promise<Remembered> {
+  const seenBytes = await log.get(names.seen);
+  const leaseBytes = await log.get(names.leaseMax);
+  const leaseMaxMs = leaseBytes === undefined ? 0 : Number(new TextDecoder().decode(leaseBytes));
+  const seen = seenBytes === undefined ? undefined : View.decode(seenBytes);
+  return { ledger: await rememberLedger(log), seen, leaseMaxMs };
+}
+
+async function rememberLedger(log: EventLog): Promise<Ledger> {
+  const ledger = emptyLedger();
+  const watermark = await log.get(names.watermark);
+  if (watermark !== undefined) {
+    const id = EntryId.decode(watermark);
+    ledger.watermark = id;
+    ledger.last = id;
+    const spans = await log.get(names.spans);
+    // `last` of the newest span moves without a write of the record: the log's end says it.
+    ledger.spans = (spans === undefined ? [] : LogSpans.decode(spans).spans)
+      .filter((s) => s.first <= id.index)
+      .map((s, i, all) => ({
+        ...s,
+        last: Math.min(id.index, (all[i + 1]?.first ?? Number.POSITIVE_INFINITY) - 1),
+      }));
+  }
+  await rememberSessions(log, ledger);
+  for await (const block of log.read(ledger.watermark)) stageBlock(ledger, block);
+  ledger.synced = ledger.last;
+  return ledger;
+}
+
+async function rememberSessions(log: EventLog, ledger: Ledger): Promise<void> {
+  for await (const [key, value] of log.scan(sessionPrefix)) {
+    const { clientId, seq } = parseOutcomeKey(key);
+    const client = toMapKey(clientId);
+    if (seq === undefined) {
+      const record = SessionRecord.decode(value);
+      ledger.lastAt = Math.max(ledger.lastAt, record.lastAt);
+      if (record.expired) ledger.expired.set(client, true);
+      if (record.lastAt > 0 || !record.expired) {
+        const session = sessionIn(ledger, client);
+        session.answeredBelow = Math.max(1, record.answeredBelow);
+        session.lastAt = record.lastAt;
+      }
+    } else {
+      sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));
+    }
+  }
+}
+
+function sessionIn(ledger: Ledger, client: string): Session {
+  let session = ledger.sessions.get(client);
+  if (session === undefined) {
+    session = { outcomes: new Map(), staged: new Map(), answeredBelow: 1, lastAt: 0 };
+    ledger.sessions.set(client, session);
+  }
+  return session;
+}
+
+export function recordSeen(view: View): readonly WriteOp[] {
+  return [{ type: 'put', key: names.seen, value: View.encode(view).finish() }];
+}
+
+export function recordLeaseMax(leaseMs: number): readonly WriteOp[] {
+  return [{ type: 'put', key: names.leaseMax, value: new TextEncoder().encode(String(leaseMs)) }];
+}
+
+export function recordSpans(ledger: Ledger): readonly WriteOp[] {
+  const value = LogSpans.encode({ spans: ledger.spans }).finish();
+  return [{ type: 'put', key: names.spans, value }];
+}
+
+/** Gathers what one step commits: one record a key, however often it was written. */
+export class CommitChanges implements StoreChanges {
+  readonly #objects = new Map<string, { key: Uint8Array; found: KeyValue | undefined }>();
+  #others: WriteOp[] = [];
+
+  object(key: Uint8Array, version: StagedVersion): void {
+    const found =
+      version.value === undefined
+        ? undefined
+        : {
+            value: version.value,
+            createRevision: version.createRevision,
+            modRevision: version.revision,
+            version: version.version,
+          };
+    this.#objects.set(toMapKey(key), { key, found });
+  }
+
+  outcome(clientId: string, seq: number, outcome: Outcome | undefined): void {
+    const key = outcomeKey(fromMapKey(clientId), seq);
+    this.#others.push(
+      outcome === undefined
+        ? { type: 'del', key }
+        : { type: 'put', key, value: Outcome.encode(outcome).finish() },
+    );
+  }
+
+  session(clientId: string, session: Session | undefined): void {
+    const record: SessionRecord =
+      session === undefined
+        ? { answeredBelow: 1, lastAt: 0, expired: true }
+        : { answeredBelow: session.answeredBelow, lastAt: session.lastAt, expired: false };
+    const key = sessionKey(fromMapKey(clientId));
+    this.#others.push({ type: 'put', key, value: SessionRecord.encode(record).finish() });
+  }
+
+  /** Hands everything to the store with the new watermark, atomically, and starts anew. */
+  saveTo(objects: Objects, watermark: EntryId): void {
+    this.#others.push({
+      type: 'put',
+      key: names.watermark,
+      value: EntryId.encode(watermark).finish(),
+    });
+    objects.save([...this.#objects.values()], this.#others);
+    this.#objects.clear();
+    this.#others = [];
+  }
+}

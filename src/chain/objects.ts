@@ -1,0 +1,116 @@
+import { assert } from '../base/assert.js';
+import { toMapKey } from '../base/bytes.js';
+import { StoredObject } from '../gen/keychaindb/v1/log.js';
+import type { WriteOp } from '../log/engine.js';
+import type { EventLog } from '../log/event-log.js';
+import { objectKey } from '../log/keys.js';
+import type { KeyValue } from './messages.js';
+
+interface Recent {
+  readonly found: KeyValue | undefined;
+  /** Number of the save that wrote it. */
+  readonly save: number;
+}
+
+/** Loads that began in the same generation, and what may be forgotten once they have ended. */
+interface Generation {
+  loads: number;
+  readonly retired: { readonly key: string; readonly save: number }[];
+}
+
+/**
+ * Committed objects: RocksDB, and before it the ones whose write isn't on the way out yet. A commit is
+ * visible here at once. `fresh` must be called in the step that uses the object: a commit may have come
+ * between the load and the step, so what was saved stays in memory until every `hold` that began before
+ * its write ended is over.
+ */
+export class Objects {
+  readonly #log: EventLog;
+  readonly #recent = new Map<string, Recent>();
+  #generations: Generation[] = [{ loads: 0, retired: [] }];
+  #saves = 0;
+
+  constructor(log: EventLog) {
+    this.#log = log;
+  }
+
+  get recentCount(): number {
+    return this.#recent.size;
+  }
+
+  /** Begins a span of loads; the answer ends it, after the step that used what was loaded. */
+  hold(): () => void {
+    const generation = this.#generations.at(-1);
+    assert(generation !== undefined, 'there is always a generation');
+    generation.loads += 1;
+    return () => {
+      generation.loads -= 1;
+      this.#forget();
+    };
+  }
+
+  /** The newest committed object, or an older one: see `fresh`. Within a `hold`. */
+  async load(key: Uint8Array): Promise<KeyValue | undefined> {
+    const recent = this.#recent.get(toMapKey(key));
+    if (recent !== undefined) return recent.found;
+    const bytes = await this.#log.get(objectKey(key));
+    return bytes === undefined ? undefined : decodeObject(bytes);
+  }
+
+  /** The newest committed object now, given what a load of its key gave. */
+  fresh(key: Uint8Array, loaded: KeyValue | undefined): KeyValue | undefined {
+    const recent = this.#recent.get(toMapKey(key));
+    return recent === undefined ? loaded : recent.found;
+  }
+
+  /** A commit: visible at once, written with the next batch. */
+  save(
+    objects: readonly { readonly key: Uint8Array; readonly found: KeyValue | undefined }[],
+    others: readonly WriteOp[],
+  ): void {
+    this.#saves += 1;
+    const save = this.#saves;
+    const ops: WriteOp[] = [];
+    const keys: string[] = [];
+    for (const { key, found } of objects) {
+      const mapKey = toMapKey(key);
+      keys.push(mapKey);
+      this.#recent.set(mapKey, { found, save });
+      ops.push(
+        found === undefined
+          ? { type: 'del', key: objectKey(key) }
+          : { type: 'put', key: objectKey(key), value: encodeObject(found) },
+      );
+    }
+    this.#log.record([...ops, ...others], { sync: false });
+    void this.#log.settled().then(() => this.#retire(keys, save));
+  }
+
+  #retire(keys: readonly string[], save: number): void {
+    const generation = this.#generations.at(-1);
+    if (generation === undefined) return;
+    for (const key of keys) generation.retired.push({ key, save });
+    this.#generations.push({ loads: 0, retired: [] });
+    this.#forget();
+  }
+
+  #forget(): void {
+    for (;;) {
+      const [oldest] = this.#generations;
+      if (oldest === undefined || oldest.loads > 0 || this.#generations.length === 1) return;
+      this.#generations.shift();
+      for (const { key, save } of oldest.retired) {
+        if (this.#recent.get(key)?.save === save) this.#recent.delete(key);
+      }
+    }
+  }
+}
+
+export function decodeObject(bytes: Uint8Array): KeyValue {
+  const { value, createRevision, modRevision, version } = StoredObject.decode(bytes);
+  return { value, createRevision, modRevision, version };
+}
+
+export function encodeObject(found: KeyValue): Uint8Array {
+  return StoredObject.encode({ ...found, lease: 0 }).finish();
+}

@@ -1,0 +1,201 @@
+import type { Clock } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { Operation } from '../gen/keychaindb/v1/kv.js';
+import type { RequestId } from '../gen/keychaindb/v1/log.js';
+import type { ChainInput } from './inputs.js';
+import { blockBytesMax, blockEntriesMax, stagedBytesMax } from './limits.js';
+import type { ReadRequest, Token, WriteRequest } from './messages.js';
+import type { Objects } from './objects.js';
+import type { Pending } from './pending.js';
+import type { NodeState } from './state.js';
+import { isHead } from './views.js';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+type Read = Mutable<ReadRequest> & { end?: () => void };
+type Write = Mutable<WriteRequest> & { end?: () => void; bytes: number };
+
+/**
+ * Between the edge and the core: loads the objects that requests name, then hands reads over at once
+ * and writes as one batch per group commit: while one block is on its way to the disk the next collects.
+ */
+export class Requests {
+  readonly #state: NodeState;
+  readonly #objects: Objects;
+  readonly #pending: Pending;
+  readonly #clock: Clock;
+  readonly #give: (input: ChainInput) => void;
+  readonly #minted: MintedIds;
+  #collecting: Write[] = [];
+  #collectingBytes = 0;
+  #loadingBytes = 0;
+  #flushing = false;
+
+  constructor(
+    state: NodeState,
+    objects: Objects,
+    pending: Pending,
+    clock: Clock,
+    options: { readonly random: Random },
+    give: (input: ChainInput) => void,
+  ) {
+    this.#state = state;
+    this.#objects = objects;
+    this.#pending = pending;
+    this.#clock = clock;
+    this.#give = give;
+    this.#minted = new MintedIds(options.random.bytes(16));
+  }
+
+  /** A validated operation. */
+  take(token: Token, operation: Operation, deadline: number): void {
+    const asked = operation.operation;
+    if (asked === undefined) return;
+    if (asked.$case === 'get') {
+      this.read([{ token, key: asked.value.key, deadline, stored: undefined }]);
+    } else {
+      this.#write(token, operation, deadline);
+    }
+  }
+
+  /** Loads, then hands over; `now` is read after the load (R4). */
+  read(reads: readonly ReadRequest[]): void {
+    const end = this.#objects.hold();
+    const loaded = reads.map(async (read): Promise<Read> => {
+      return { ...read, stored: await this.#objects.load(read.key) };
+    });
+    Promise.all(loaded).then(
+      (all) => {
+        this.#give({ type: 'ReadsReceived', reads: all, now: this.#clock.monotonic() });
+        end();
+      },
+      (error: unknown) => {
+        for (const { token } of reads) this.#pending.fail(token, KeychainError.from(error));
+        end();
+      },
+    );
+  }
+
+  #write(token: Token, operation: Operation, deadline: number): void {
+    const asked = operation.operation;
+    if (asked === undefined || asked.$case === 'get') return;
+    const bytes = asked.$case === 'put' ? asked.value.value.byteLength : 0;
+    if (this.#collectingBytes + this.#loadingBytes > stagedBytesMax) {
+      this.#pending.fail(
+        token,
+        new KeychainError(
+          'OVERLOADED',
+          `writes of ${this.#collectingBytes} bytes wait for the disk: at most ${stagedBytesMax}`,
+        ),
+      );
+      return;
+    }
+    const write: Write = {
+      token,
+      operation:
+        asked.$case === 'put'
+          ? { type: 'put', key: asked.value.key, value: asked.value.value }
+          : { type: 'delete', key: asked.value.key },
+      request: asked.value.request ?? this.#minted.next(),
+      trace: operation.trace,
+      deadline,
+      stored: undefined,
+      end: this.#objects.hold(),
+      bytes,
+    };
+    this.#loadingBytes += bytes;
+    this.#objects.load(asked.value.key).then(
+      (stored) => {
+        write.stored = stored;
+        this.#loadingBytes -= bytes;
+        this.#collecting.push(write);
+        this.#collectingBytes += bytes;
+        this.#flushSoon();
+      },
+      (error: unknown) => {
+        this.#loadingBytes -= bytes;
+        write.end?.();
+        this.#pending.fail(token, KeychainError.from(error));
+      },
+    );
+  }
+
+  /** After the loads that end in this turn, so that one turn's writes share a block. */
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    const { ledger, active, self } = this.#state;
+    if (this.#collecting.length === 0) return;
+    const head = active !== undefined && isHead(active, self);
+    if (head && ledger.synced.index < ledger.last.index) return;
+    const writes = this.#takeBlock();
+    for (const write of writes) this.#pending.hand(write.token);
+    this.#give({
+      type: 'WritesReceived',
+      writes,
+      now: this.#clock.monotonic(),
+      wall: this.#clock.wall(),
+    });
+    for (const write of writes) write.end?.();
+    if (this.#collecting.length > 0) this.#flushSoon();
+  }
+
+  #takeBlock(): readonly Write[] {
+    let count = 0;
+    let bytes = 0;
+    for (const write of this.#collecting) {
+      if (count >= blockEntriesMax || (count > 0 && bytes + write.bytes > blockBytesMax)) break;
+      count += 1;
+      bytes += write.bytes;
+    }
+    this.#collectingBytes -= bytes;
+    return this.#collecting.splice(0, count);
+  }
+
+  /** Just before the step: a commit may have come since the load. */
+  refreshed(input: ChainInput): ChainInput {
+    if (input.type === 'ReadsReceived') {
+      for (const read of input.reads as readonly Read[]) {
+        read.stored = this.#objects.fresh(read.key, read.stored);
+      }
+    } else if (input.type === 'WritesReceived') {
+      for (const write of input.writes as readonly Write[]) {
+        write.stored = this.#objects.fresh(write.operation.key, write.stored);
+      }
+    }
+    return input;
+  }
+
+  /** Just after the step: the disk may be free for the next block. */
+  stepped(input: ChainInput): void {
+    if (input.type === 'LogSynced' || input.type === 'ViewPersisted') this.#flushSoon();
+    else if (input.type === 'Ticked' && this.#collecting.length > 0) this.#flushSoon();
+  }
+}
+
+/** Request ids for callers that bring none, e.g. a bare stub at a node. */
+class MintedIds {
+  readonly #clientId: Uint8Array;
+  #seq = 0;
+
+  constructor(clientId: Uint8Array) {
+    this.#clientId = clientId;
+  }
+
+  /** Nobody can send such a request again, so its outcome is kept no longer than the next ones. */
+  next(): RequestId {
+    this.#seq += 1;
+    return {
+      clientId: this.#clientId,
+      seq: this.#seq,
+      answeredBelow: Math.max(1, this.#seq - 1_024),
+    };
+  }
+}

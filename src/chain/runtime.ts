@@ -1,0 +1,350 @@
+import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
+import { type Cancel, type Clock, every } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { Timing } from '../base/timing.js';
+import { type OperationLimits, validateOperation } from '../base/validate.js';
+import type {
+  FollowDown,
+  FollowUp,
+  InspectResponse,
+  PeerMessage,
+} from '../gen/keychaindb/v1/chain.js';
+import type { CoordinatorPush, NodeHeartbeat, View } from '../gen/keychaindb/v1/coordinator.js';
+import type {
+  Operation,
+  OperationResult,
+  SessionRequest,
+  SessionResponse,
+} from '../gen/keychaindb/v1/kv.js';
+import type { EventLog } from '../log/event-log.js';
+import type { Acceptor, Dialer } from '../wire/channel.js';
+import { step } from './core.js';
+import type { ChainEvent } from './events.js';
+import { Heartbeats } from './heartbeats.js';
+import type { ChainEffect, ChainInput } from './inputs.js';
+import { inspect } from './inspect.js';
+import { Links } from './links.js';
+import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
+import { Objects } from './objects.js';
+import { Peers } from './peers.js';
+import { Pending } from './pending.js';
+import { heartbeatOf } from './report.js';
+import { Requests } from './requests.js';
+import { acceptSessions } from './sessions.js';
+import { startState } from './start.js';
+import type { NodeState } from './state.js';
+import { everyoneIn } from './views.js';
+
+export interface NodeOptions {
+  readonly identity: {
+    readonly id: string;
+    readonly incarnation: number;
+    readonly storeId: Uint8Array;
+    readonly address: string;
+  };
+  readonly chainId: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly timing: Timing;
+  readonly log: EventLog;
+  /** Ask to be a member. */
+  readonly join: boolean;
+  readonly peers: Dialer<PeerMessage, PeerMessage>;
+  readonly links: Dialer<FollowUp, FollowDown>;
+  readonly coordinators: {
+    readonly addresses: readonly string[];
+    readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
+  };
+  readonly limits: OperationLimits;
+  /** Called once; after it the process must end. */
+  readonly fatal: (error: unknown) => void;
+  /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
+  readonly notice?: (text: string) => void;
+}
+
+/** Why an incarnation is over; `wipe`: its store starts from nothing. */
+export interface Removal {
+  readonly wipe: boolean;
+  readonly why: string;
+}
+
+export interface NodeHandle {
+  readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
+  readonly acceptFollow: Acceptor<FollowDown, FollowUp>;
+  readonly acceptSession: Acceptor<SessionResponse, SessionRequest>;
+  /** One operation, in process; `timeoutMs` counts from now. Never rejects. */
+  execute(operation: Operation): Promise<OperationResult>;
+  readonly view: View | undefined;
+  /** For tests, tools and assertions; nobody outside the room changes it. */
+  readonly state: NodeState;
+  /** Every event, after it was applied. */
+  readonly events$: Observable<ChainEvent>;
+  inspect(hash: boolean): Promise<InspectResponse>;
+  /** This incarnation is out of the chain: start again under a higher one, on the same store. */
+  readonly removed: Promise<Removal>;
+  close(): Promise<void>;
+}
+
+/** Milliseconds between ticks, as a part of the heartbeat interval. */
+const ticksPerHeartbeat = 4;
+
+/** The shell of one chain node: inputs → step → append the events → release the effects. */
+export async function startNode(options: NodeOptions): Promise<NodeHandle> {
+  const remembered = await remember(options.log);
+  return new NodeRuntime(options, remembered);
+}
+
+class NodeRuntime implements NodeHandle {
+  readonly state: NodeState;
+  readonly #options: NodeOptions;
+  readonly #clock: Clock;
+  readonly #log: EventLog;
+  readonly #inbox = new Subject<ChainInput>();
+  readonly #events = new Subject<ChainEvent>();
+  readonly #changes = new CommitChanges();
+  readonly #objects: Objects;
+  readonly #pending: Pending;
+  readonly #requests: Requests;
+  readonly #peers: Peers;
+  readonly #links: Links;
+  readonly #heartbeats: Heartbeats;
+  readonly #subscriptions: Subscription[] = [];
+  readonly #stopTicks: Cancel;
+  readonly removed: Promise<Removal>;
+  #onRemoved: (removal: Removal) => void = () => undefined;
+  #persistedEpoch: number;
+  #closed = false;
+  readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
+  readonly acceptFollow: Acceptor<FollowDown, FollowUp>;
+  readonly acceptSession: Acceptor<SessionResponse, SessionRequest>;
+
+  constructor(options: NodeOptions, remembered: Awaited<ReturnType<typeof remember>>) {
+    const { identity, chainId, clock, log, timing } = options;
+    this.#options = options;
+    this.#clock = clock;
+    this.#log = log;
+    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered);
+    this.#persistedEpoch = remembered.seen?.epoch ?? 0;
+    this.removed = new Promise((resolve) => {
+      this.#onRemoved = resolve;
+    });
+    this.#objects = new Objects(log);
+    this.#pending = new Pending(identity.id, chainId);
+    const give = (input: ChainInput): void => this.#give(input);
+    this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
+    this.#peers = new Peers(options.peers);
+    this.#links = new Links(this.state, log, options.links, clock, give);
+    this.acceptPeer = (channel) => ({
+      message: (message) => this.#peerSaid(message),
+      closed: () => channel.close('closed by the peer'),
+    });
+    this.acceptFollow = (channel) => this.#links.accept(channel);
+    this.acceptSession = acceptSessions(
+      () => this.view,
+      (operation, answer) => this.#execute(operation, answer),
+    );
+    this.#wire();
+    this.#heartbeats = new Heartbeats(
+      options.coordinators.addresses,
+      options.coordinators.dialer,
+      clock,
+      timing.heartbeatMs,
+      () => this.#heartbeat(),
+      (push) => this.#pushed(push),
+    );
+    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#tick());
+  }
+
+  /** inbox → step, one input at a time; the write log's durable batches come back as inputs. */
+  #wire(): void {
+    const inbox$ = this.#inbox.pipe(observeOn(queueScheduler));
+    this.#subscriptions.push(
+      inbox$.subscribe((input) => this.#guarded(() => this.#step(input))),
+      this.#log.durable$.subscribe(({ blocks, synced }) =>
+        this.#give({ type: 'LogSynced', through: synced, blocks, now: this.#clock.monotonic() }),
+      ),
+    );
+  }
+
+  get view(): View | undefined {
+    return this.state.seen;
+  }
+
+  get events$(): Observable<ChainEvent> {
+    return this.#events;
+  }
+
+  #give(input: ChainInput): void {
+    if (!this.#closed) this.#inbox.next(input);
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#closed = true;
+      this.#options.fatal(error);
+    }
+  }
+
+  #step(input: ChainInput): void {
+    if (this.#closed) return;
+    const { events, effects } = step(this.state, this.#requests.refreshed(input), this.#changes);
+    let mustSync = false;
+    for (const event of events) mustSync = this.#persist(event) || mustSync;
+    this.#requests.stepped(input);
+    if (mustSync) {
+      void this.#log.settled().then(() => this.#guarded(() => this.#release(effects)));
+    } else {
+      this.#release(effects);
+    }
+  }
+
+  /** Hands an event to the log. True: the effects of its step wait until it is on the disk. */
+  #persist(event: ChainEvent): boolean {
+    this.#events.next(event);
+    const { ledger } = this.state;
+    switch (event.type) {
+      case 'BlockAppended': {
+        const { block, stored } = event;
+        const first = block.entries[0]?.index;
+        const newSpan = ledger.spans.some((s) => s.first === first);
+        const ops = newSpan ? recordSpans(ledger) : [];
+        if (!stored) this.#log.append([block], ops);
+        else if (newSpan) this.#log.record(ops, { sync: true });
+        return false;
+      }
+      case 'SuffixCut':
+        this.#log.cut(event.after);
+        this.#log.record(recordSpans(ledger), { sync: true });
+        return false;
+      case 'Committed':
+        this.#changes.saveTo(this.#objects, event.through);
+        return false;
+      case 'LeaseLimitRaised':
+        this.#log.record(recordLeaseMax(event.leaseMs), { sync: true });
+        return true;
+      case 'DownAcked':
+        this.#links.acked(event.synced.index);
+        return false;
+      case 'Activated':
+        this.#peers.keepOnly(new Set(everyoneIn(event.view).map((m) => m.address)));
+        return false;
+      default:
+        return false;
+    }
+  }
+
+  #release(effects: readonly ChainEffect[]): void {
+    if (this.#closed) return;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: ChainEffect): void {
+    switch (effect.type) {
+      case 'say':
+        this.#peers.say(effect.to.address, effect.message);
+        break;
+      case 'answerRead':
+        this.#pending.answerRead(effect.token, effect.answer);
+        break;
+      case 'answerWrite':
+        this.#pending.answerWrite(effect.token, effect.answer);
+        break;
+      case 'readAgain':
+        this.#requests.read([effect.read]);
+        break;
+      case 'beat':
+        this.#heartbeats.now();
+        break;
+      case 'stop':
+        this.#onRemoved({ wipe: effect.wipe, why: effect.why });
+        break;
+      default:
+        this.#links.perform(effect);
+    }
+  }
+
+  #tick(): void {
+    const now = this.#clock.monotonic();
+    this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
+    this.#pending.expire(now);
+  }
+
+  #peerSaid(message: PeerMessage): void {
+    if (this.#closed) return;
+    if (message.message?.$case === 'view') this.#showView(message.message.value);
+    else this.#give({ type: 'PeerSaid', message, now: this.#clock.monotonic() });
+  }
+
+  #pushed(push: CoordinatorPush): void {
+    if (push.notice !== '') this.#options.notice?.(push.notice);
+    if (push.view !== undefined) this.#showView(push.view);
+  }
+
+  /** A view is on the disk before it has any effect (R1). */
+  #showView(view: View): void {
+    if (this.#closed || view.epoch <= this.#persistedEpoch || view.chainId !== this.state.chainId) {
+      return;
+    }
+    const { seen } = this.state;
+    if (seen !== undefined && Buffer.compare(seen.clusterId, view.clusterId) !== 0) {
+      this.#guarded(() => {
+        throw new KeychainError(
+          'BAD_REQUEST',
+          `this node's data folder belongs to cluster ${hex(seen.clusterId)}; the coordinators are of cluster ${hex(view.clusterId)}: use another --data-dir or other --coordinators`,
+        );
+      });
+      return;
+    }
+    this.#persistedEpoch = view.epoch;
+    this.#log.record(recordSeen(view), { sync: true });
+    void this.#log
+      .settled()
+      .then(() => this.#give({ type: 'ViewPersisted', view, now: this.#clock.monotonic() }));
+  }
+
+  #heartbeat(): NodeHeartbeat {
+    const clusterId = this.state.seen?.clusterId ?? new Uint8Array(0);
+    return heartbeatOf(this.state, this.#options.join, clusterId, this.#clock.monotonic());
+  }
+
+  execute(operation: Operation): Promise<OperationResult> {
+    return new Promise((resolve) => this.#execute(operation, resolve));
+  }
+
+  #execute(operation: Operation, answer: (result: OperationResult) => void): void {
+    const now = this.#clock.monotonic();
+    const token = this.#pending.add(operation, now + operation.timeoutMs, answer);
+    const wrong = this.#closed
+      ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
+      : validateOperation(operation, this.#options.limits);
+    if (wrong !== undefined) this.#pending.fail(token, wrong);
+    else this.#requests.take(token, operation, now + operation.timeoutMs);
+  }
+
+  inspect(hash: boolean): Promise<InspectResponse> {
+    return inspect(this.state, this.#log, this.#links.meter, hash, this.#clock.monotonic());
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed && this.#subscriptions.length === 0) return;
+    this.#pending.failAll(
+      new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`),
+    );
+    this.#closed = true;
+    this.#stopTicks();
+    this.#heartbeats.close();
+    this.#links.close();
+    this.#peers.close();
+    for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
+    this.#inbox.complete();
+    this.#events.complete();
+    await this.#log.settled();
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,190 @@
+import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import type { ChainRecord, EntryId, Envelope, Outcome } from '../gen/keychaindb/v1/log.js';
+import type { ReadRequest, Token } from './messages.js';
+import type { Spans } from './spans.js';
+import type { Name } from './views.js';
+
+export interface NodeIdentity extends Name {
+  readonly storeId: Uint8Array;
+  readonly address: string;
+}
+
+export interface NodeTiming {
+  /** h, T, L in milliseconds; ρ. */
+  readonly heartbeatMs: number;
+  readonly detectionMs: number;
+  readonly leaseMs: number;
+  readonly drift: number;
+}
+
+/** An entry above the watermark: in the log, not known to be committed. */
+export interface StagedEntry {
+  readonly envelope: Envelope;
+  readonly record: NonNullable<ChainRecord['record']>;
+}
+
+export interface StagedBlock {
+  readonly previous: EntryId;
+  readonly end: EntryId;
+  readonly bytes: number;
+  readonly entries: readonly StagedEntry[];
+}
+
+/** A version of a key that may or may not be committed. */
+export interface StagedVersion {
+  readonly revision: number;
+  /** Undefined: a tombstone. */
+  readonly value: Uint8Array | undefined;
+  readonly createRevision: number;
+  readonly version: number;
+}
+
+/** A client's window of outcomes (R12). Changed by BlockAppended, SuffixCut and Committed alone. */
+export interface Session {
+  readonly outcomes: Map<number, Outcome>;
+  /** Requests that are in the log and not committed: seq → their entry. */
+  readonly staged: Map<number, EntryId>;
+  answeredBelow: number;
+  /** Time of its newest committed entry, milliseconds. */
+  lastAt: number;
+}
+
+/** What the log folds to: the replayable part. Changed by `fold.ts` alone. */
+export interface Ledger {
+  /** Newest entry, durable or not. */
+  last: EntryId;
+  /** Everything up to here is on this node's disk. Invariant: synced.index <= last.index. */
+  synced: EntryId;
+  /** Everything up to here is known to be committed. Up on Committed; never down. Invariant: <= last. */
+  watermark: EntryId;
+  spans: Spans;
+  /** Blocks above the watermark, oldest first. */
+  readonly staged: StagedBlock[];
+  stagedBytes: number;
+  stagedEntries: number;
+  /** Versions above the watermark by key, oldest first; a key without any isn't in the map: it is clean. */
+  readonly dirty: Map<string, StagedVersion[]>;
+  readonly sessions: Map<string, Session>;
+  /** Clients whose session was expired, oldest first. */
+  readonly expired: Map<string, true>;
+  /** Newest `at` in the log, so that it never goes back. */
+  lastAt: number;
+}
+
+/** The link to the predecessor; this node dialed it. */
+export interface UpLink {
+  readonly session: number;
+  readonly epoch: number;
+  readonly to: Name;
+  /** The predecessor answered in this epoch and this log was cut to the common part (R6). */
+  reconciled: boolean;
+  /** The predecessor has said anything at all on it. */
+  heard: boolean;
+  /** Everything up to here is synced at all before this node, as said in this epoch (R11). */
+  syncedThrough: EntryId;
+}
+
+/** The link from the successor; it dialed. */
+export interface DownLink {
+  readonly link: number;
+  readonly session: number;
+  readonly epoch: number;
+  readonly from: Name;
+  /** This node answered its hello: entries stream. */
+  reconciled: boolean;
+  /** Everything up to here is synced at the follower, as said in this epoch; undefined before it said so. */
+  acked: EntryId | undefined;
+}
+
+/** A hello that can't be answered yet: of an epoch not active here, or the token isn't here (R7). */
+export interface ParkedHello {
+  readonly link: number;
+  readonly session: number;
+  readonly epoch: number;
+  readonly from: Name;
+  readonly ends: readonly EntryId[];
+}
+
+export interface ParkedRead {
+  readonly read: ReadRequest;
+  readonly key: string;
+}
+
+/** One query covers the reads that had arrived before it was sent (R14). */
+export interface TailQuery {
+  readonly nonce: number;
+  readonly epoch: number;
+  readonly sentAt: number;
+  readonly covers: readonly ParkedRead[];
+}
+
+export interface Counters {
+  queriesAnswered: number;
+  queriesSent: number;
+}
+
+/**
+ * A chain node. `ledger` is replayable; the rest dies with the process, and a restart takes part in
+ * nothing until a view names its new incarnation.
+ */
+export interface NodeState {
+  readonly self: NodeIdentity;
+  readonly chainId: number;
+  readonly timing: NodeTiming;
+  readonly ledger: Ledger;
+
+  /** Newest view that a coordinator or a peer has shown; persisted before it gets here; never goes back (R1). */
+  seen: View | undefined;
+  /** The view that this node takes part in. Invariant: active.epoch <= seen.epoch. Changed by Activated. */
+  active: View | undefined;
+  /** This incarnation was in a view and is not any more: it answers nothing for ever (R2). */
+  removed: boolean;
+  /** Monotonic milliseconds before which no view in which it serves may be activated (R5). */
+  readonly bootWaitUntil: number;
+  /** Largest lease in milliseconds that this store ever promised; persisted before the grant (R5). */
+  leaseMaxMs: number;
+
+  /** Promises given: until when, by own clock, this node takes part in no view without that process (R3, R4). */
+  readonly given: Map<string, { readonly name: Name; readonly until: number }>;
+  /** Promises held: lease end by own clock, counted from the request (R4). */
+  readonly held: Map<string, number>;
+  /** Whose promises a strong read needs now; derived from active and seen. */
+  needed: readonly Name[];
+  /** End of the shortest needed lease; -Infinity where one is missing, Infinity where none is needed. */
+  leaseUntil: number;
+  /** Store id of every process that a seen view named (R3). */
+  readonly seenStores: Map<string, Uint8Array>;
+  /** Processes that confirmed their stop having seen their own removal (R3). */
+  readonly stopped: Set<string>;
+  /** When each needed process last granted, or became needed: what a heartbeat names as silent (R13). */
+  readonly lastGrant: Map<string, number>;
+
+  up: UpLink | undefined;
+  down: DownLink | undefined;
+  readonly hellos: ParkedHello[];
+  /** When the link to the predecessor was last heard on, or activation: for silent peers. */
+  upHeardAt: number;
+  nextSession: number;
+  /** Tail only: has committed all that it held when the token came (R7), or carried over (R8). */
+  authority: boolean;
+  /** The index that the watermark must reach before the tail takes authority; undefined before the token. */
+  authorityAt: number | undefined;
+
+  /** Requests that wait; not replayable, and nothing is decided on it but whom to answer. */
+  readonly waiting: {
+    /** By revision: the tokens to answer when it is committed. */
+    readonly writes: Map<number, { readonly id: EntryId; readonly tokens: Token[] }>;
+    /** Strong reads without a lease. */
+    unleased: ReadRequest[];
+    /** Dirty reads that no query covers yet. */
+    parked: ParkedRead[];
+    query: TailQuery | undefined;
+    /** Queries of others that came before this tail had authority. */
+    queries: { readonly from: Name; readonly nonce: number; readonly epoch: number }[];
+  };
+  nextNonce: number;
+  readonly counters: Counters;
+  /** Clocks at the last tick, to notice a suspended machine. */
+  lastTick: { readonly now: number; readonly wall: number } | undefined;
+  lastPromiseRound: number;
+}
