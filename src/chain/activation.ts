@@ -2,7 +2,7 @@ import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { headerTo } from './header.js';
 import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
 import { askForPromises, holdsNewlyJoining, owesAgainst } from './promise.js';
-import { afterLeaseChange, dropQuery } from './read.js';
+import { afterLeaseChange, dropQueries, refuseWaitingReads } from './read.js';
 import type { Turn } from './turn.js';
 import { everyoneIn, isHead, isTail, memberOf, servesIn } from './views.js';
 import { commitWhatMay, refuseWaitingWrites, takeToken } from './write.js';
@@ -41,6 +41,7 @@ function remove(turn: Turn, why: string, wipe = false): void {
   const { state } = turn;
   turn.emit({ type: 'Removed' });
   refuseWaitingWrites(turn);
+  refuseWaitingReads(turn);
   const { seen } = state;
   if (seen !== undefined) {
     for (const to of seen.members) {
@@ -80,7 +81,7 @@ function activate(turn: Turn, view: View, now: number): void {
     turn.effect({ type: 'hangUpFollower', link: down.link, why: 'a newer epoch' });
   }
   turn.emit({ type: 'Activated', view, now });
-  dropQuery(turn);
+  dropQueries(turn);
   closeHellos(turn);
   askForPromises(turn, now);
   dialPredecessor(turn);

@@ -14,7 +14,7 @@ import {
   onUpLinkClosed,
   reconcileFollowers,
 } from './link.js';
-import { askForPromises, onPromiseGrant, onPromiseRequest } from './promise.js';
+import { askForPromises, isRoundDue, onPromiseGrant, onPromiseRequest } from './promise.js';
 import {
   afterLeaseChange,
   askTail,
@@ -82,7 +82,7 @@ function onTick(turn: Turn, now: number, wall: number): void {
   guardAgainstSuspension(turn, now, wall);
   for (const [key, { until }] of state.given) if (until <= now) state.given.delete(key);
   tryActivate(turn, now);
-  if (now - state.lastPromiseRound >= state.timing.heartbeatMs) askForPromises(turn, now);
+  if (isRoundDue(state, now)) askForPromises(turn, now);
   dialPredecessor(turn);
   reconcileFollowers(turn);
   forgetLate(turn, now);

@@ -28,6 +28,7 @@ export type ChainEvent =
       readonly until: number;
       readonly now: number;
     }
+  | { readonly type: 'PromisesAsked'; readonly now: number }
   | { readonly type: 'LeasesDropped' }
   | { readonly type: 'PeerStopped'; readonly name: Name }
   | { readonly type: 'UpDialed'; readonly session: number; readonly to: Name }

@@ -78,6 +78,9 @@ function evolvePeers(state: NodeState, event: PeerEvent): void {
       state.leaseUntil = leaseEnd(state);
       break;
     }
+    case 'PromisesAsked':
+      state.lastPromiseRound = event.now;
+      break;
     case 'LeasesDropped':
       state.held.clear();
       state.leaseUntil = leaseEnd(state);
@@ -92,7 +95,7 @@ function evolvePeers(state: NodeState, event: PeerEvent): void {
 
 type LinkEvent = Exclude<
   PeerEvent,
-  { type: 'PromiseGiven' | 'PromiseHeld' | 'LeasesDropped' | 'PeerStopped' }
+  { type: 'PromiseGiven' | 'PromiseHeld' | 'PromisesAsked' | 'LeasesDropped' | 'PeerStopped' }
 >;
 
 function evolveLinks(state: NodeState, event: LinkEvent): void {

@@ -46,7 +46,7 @@ export function askForPromises(turn: Turn, now: number): void {
   const { state } = turn;
   const { active, seen, self } = state;
   if (seen === undefined || state.removed || !servesIn(seen, self)) return;
-  state.lastPromiseRound = now;
+  turn.emit({ type: 'PromisesAsked', now });
   const asked = new Map<string, Name & { address: string }>();
   for (const view of [active, seen]) {
     if (view === undefined) continue;
@@ -70,6 +70,15 @@ export function askForPromises(turn: Turn, now: number): void {
   }
 }
 
+/** Time for the next round: every h; four times as often while a promise is lacking. */
+export function isRoundDue(state: NodeState, now: number): boolean {
+  const { active, seen, timing } = state;
+  const lacking = active?.epoch !== seen?.epoch || now >= state.leaseUntil;
+  const interval = lacking ? timing.heartbeatMs / 4 : timing.heartbeatMs;
+  // A tick may come a little early.
+  return now - state.lastPromiseRound >= interval - 1;
+}
+
 /** Y's side: a promise to a process that serves in the newest view *seen* (R2), kept W from now. */
 export function onPromiseRequest(turn: Turn, from: Name, message: PeerMessage, now: number): void {
   const { state } = turn;
@@ -78,7 +87,7 @@ export function onPromiseRequest(turn: Turn, from: Name, message: PeerMessage, n
   const { seen } = state;
   if (seen === undefined || state.removed || !servesIn(seen, from)) return;
   const member = memberOf(seen, from);
-  if (member === undefined || !countsIn(seen, state.self)) return;
+  if (member === undefined) return;
   if (leaseMs > state.leaseMaxMs) turn.emit({ type: 'LeaseLimitRaised', leaseMs });
   const until = now + promiseMs(leaseMs, state.timing.drift);
   const old = state.given.get(nameKey(from));
@@ -115,8 +124,7 @@ function cameBackNewer(state: NodeState, view: View, name: Name): boolean {
   const old = state.seenStores.get(nameKey(name));
   if (old === undefined) return false;
   return everyoneIn(view).some(
-    (m) =>
-      m.id === name.id && m.incarnation > name.incarnation && equalBytes(m.storeId, old),
+    (m) => m.id === name.id && m.incarnation > name.incarnation && equalBytes(m.storeId, old),
   );
 }
 

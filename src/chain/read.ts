@@ -40,20 +40,20 @@ function takeRead(turn: Turn, read: ReadRequest, now: number): void {
   const key = toMapKey(read.key);
   const dirty = state.ledger.dirty.get(key);
   if (dirty === undefined || state.authority) {
-    answerCommitted(turn, read);
+    answerFound(turn, read, read.stored, read.askedTail ?? false);
     return;
   }
   // The tail said earlier that everything through `floor` is committed; this node has got there or not.
-  if (read.floor !== undefined && resolveAt(turn, { read, key }, read.floor)) return;
-  parkDirty(turn, read, key);
+  if (read.floor === undefined) {
+    parkDirty(turn, read, key);
+    return;
+  }
+  const staged = newestAt(dirty, read.floor);
+  answerFound(turn, read, staged === undefined ? read.stored : keyValue(staged), true);
 }
 
 function answer(turn: Turn, read: ReadRequest, what: ReadAnswer): void {
   turn.effect({ type: 'answerRead', token: read.token, answer: what });
-}
-
-function answerCommitted(turn: Turn, read: ReadRequest): void {
-  answerFound(turn, read, read.stored, read.askedTail ?? false);
 }
 
 function answerFound(
@@ -93,24 +93,22 @@ function overloaded(turn: Turn, read: ReadRequest): void {
 }
 
 /**
- * The newest version at or below max(through, own watermark), all of it committed. False: the key has
- * none staged at or below, and this node's own watermark isn't there yet.
+ * The newest version at or below max(through, own watermark), all of it committed. Where nothing of the
+ * key is staged in there it is the committed object, which is loaded again.
  */
-function resolveAt(turn: Turn, { read, key }: ParkedRead, through: number): boolean {
-  const { ledger } = turn.state;
-  const versions = ledger.dirty.get(key) ?? [];
+function resolveAt(turn: Turn, { read, key }: ParkedRead, through: number): void {
+  const staged = newestAt(turn.state.ledger.dirty.get(key) ?? [], through);
+  if (staged !== undefined) answerFound(turn, read, keyValue(staged), true);
+  else turn.effect({ type: 'readAgain', read: { ...read, floor: through, askedTail: true } });
+}
+
+function newestAt(versions: readonly StagedVersion[], through: number): StagedVersion | undefined {
   let newest: StagedVersion | undefined;
   for (const version of versions) {
     if (version.revision > through) break;
     newest = version;
   }
-  if (newest !== undefined) {
-    answerFound(turn, read, keyValue(newest), true);
-    return true;
-  }
-  // Nothing of this key between the watermark and `through`: the committed object is the newest.
-  turn.effect({ type: 'readAgain', read: { ...read, floor: through, askedTail: true } });
-  return true;
+  return newest;
 }
 
 function keyValue(version: StagedVersion): KeyValue | undefined {
@@ -160,6 +158,13 @@ export function dropQuery(turn: Turn): void {
   if (waiting.query === undefined) return;
   waiting.parked = [...waiting.query.covers, ...waiting.parked];
   waiting.query = undefined;
+}
+
+/** At activation: own reads ask anew; queries of older epochs are not answered. */
+export function dropQueries(turn: Turn): void {
+  dropQuery(turn);
+  const { active, waiting } = turn.state;
+  waiting.queries = waiting.queries.filter((query) => query.epoch >= (active?.epoch ?? 0));
 }
 
 /** The tail's side: answers only with authority in that epoch and valid promises now (R14). */

@@ -162,7 +162,13 @@ class NodeRuntime implements NodeHandle {
     this.#subscriptions.push(
       inbox$.subscribe((input) => this.#guarded(() => this.#step(input))),
       this.#log.durable$.subscribe(({ blocks, synced }) =>
-        this.#give({ type: 'LogSynced', through: synced, blocks, now: this.#clock.monotonic() }),
+        this.#give({
+          type: 'LogSynced',
+          through: synced,
+          // What was cut while its batch was under way isn't in the log any more.
+          blocks: blocks.filter((block) => block.end.index <= this.#log.last.index),
+          now: this.#clock.monotonic(),
+        }),
       ),
     );
   }
