@@ -12,8 +12,7 @@ export const laneSpanMax = 2_048;
 /** Times that a write may be given a new client id because its old one was expired. */
 export const renewalsMax = 2;
 /** Bytes and operations of one message to a node; one operation may be larger. */
-export const messageBytesCut = 2 << 20;
-export const messageOperationsMax = 1_024;
+export const messageLimits = { itemsMax: 1_024, bytesMax: 2 << 20 } as const;
 /** Milliseconds between two looks at what is due, while something waits. */
 export const tickMs = 20;
 /** Milliseconds without a word after which a link that didn't close is taken for connected. */

@@ -2,13 +2,8 @@ import type { Cancel, Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import type { Operation, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
 import type { Channel, Dialer } from '../wire/channel.js';
-import {
-  connectedAfterMs,
-  messageBytesCut,
-  messageOperationsMax,
-  redialMsFirst,
-  redialMsLongest,
-} from './limits.js';
+import { BatchSender } from './batch-sender.js';
+import { connectedAfterMs, messageLimits, redialMsFirst, redialMsLongest } from './limits.js';
 
 export interface NodeLinkOptions {
   readonly address: string;
@@ -18,58 +13,47 @@ export interface NodeLinkOptions {
   /** The node said something, or the link has been open for a while. */
   connected(): void;
   message(response: SessionResponse): void;
-  /** `unsent`: operations that no channel has taken. */
+  /** `unsent`: ids of operations that no channel has taken. */
   lost(unsent: ReadonlySet<number>): void;
 }
 
-interface Waiting {
-  readonly operation: Operation;
-  readonly bytes: number;
+interface OpenLink {
+  readonly channel: Channel<SessionRequest>;
+  readonly sender: BatchSender<Operation, SessionRequest>;
 }
 
-/**
- * The stream of operations to one node, dialed again whenever it is lost. Operations of one turn travel in
- * one message; while a message is on its way the next one collects (no timers).
- */
+/** The stream of operations to one node, dialed again whenever it is lost. */
 export class NodeLink {
   readonly #options: NodeLinkOptions;
-  #channel: Channel<SessionRequest> | undefined;
+  #open: OpenLink | undefined;
   #isConnected = false;
   #isClosed = false;
-  #flushing = false;
   #redialMs = redialMsFirst;
   #cancelTimer: Cancel = () => undefined;
-  /** Bound: the proxy's operations that wait (`operationsMax`), and their attempts. */
-  #waiting: Waiting[] = [];
 
   constructor(options: NodeLinkOptions) {
     this.#options = options;
     this.#dial();
   }
 
+  /** Only while connected. What is sent and can't leave is told of by `lost`. */
   send(operation: Operation, bytes: number): void {
-    this.#waiting.push({ operation, bytes });
-    if (this.#flushing) return;
-    this.#flushing = true;
-    queueMicrotask(() => {
-      void this.#flush();
-    });
+    this.#open?.sender.add(operation, bytes);
   }
 
-  /** For good. What waits is dropped: whoever calls this has given its operations up. */
+  /** For good; `lost` isn't called. Whoever calls this has given its operations up. */
   close(reason: string): void {
     this.#isClosed = true;
     this.#cancelTimer();
-    this.#waiting = [];
-    this.#channel?.close(reason);
-    this.#channel = undefined;
+    this.#open?.channel.close(reason);
+    this.#open = undefined;
   }
 
   #dial(): void {
     const { dialer, address, clock } = this.#options;
     const channel: Channel<SessionRequest> = dialer.dial(address, {
       message: (response) => {
-        if (this.#channel !== channel) return;
+        if (this.#open?.channel !== channel) return;
         this.#connected();
         this.#options.message(response);
       },
@@ -78,7 +62,12 @@ export class NodeLink {
         queueMicrotask(() => this.#lost(channel));
       },
     });
-    this.#channel = channel;
+    const sender = new BatchSender<Operation, SessionRequest>(
+      channel,
+      messageLimits,
+      (operations) => ({ operations }),
+    );
+    this.#open = { channel, sender };
     this.#cancelTimer = clock.after(connectedAfterMs, () => {
       if (!channel.isClosed) this.#connected();
     });
@@ -95,48 +84,15 @@ export class NodeLink {
   }
 
   #lost(channel: Channel<SessionRequest>): void {
-    if (this.#channel !== channel || this.#isClosed) return;
-    this.#channel = undefined;
+    if (this.#open?.channel !== channel || this.#isClosed) return;
+    const unsent = new Set(this.#open.sender.waiting.map((operation) => operation.id));
+    this.#open = undefined;
     this.#isConnected = false;
     this.#cancelTimer();
-    const unsent = new Set(this.#waiting.map((waiting) => waiting.operation.id));
-    this.#waiting = [];
     const { clock, random } = this.#options;
     const pause = this.#redialMs * (0.5 + random.float() / 2);
     this.#redialMs = Math.min(this.#redialMs * 2, redialMsLongest);
     this.#cancelTimer = clock.after(pause, () => this.#dial());
     this.#options.lost(unsent);
   }
-
-  async #flush(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const channel = this.#channel;
-      if (channel === undefined || channel.isClosed) break;
-      if (channel.queued > 0) {
-        await channel.drained();
-        continue;
-      }
-      const count = cut(this.#waiting);
-      const operations = this.#waiting.slice(0, count).map((waiting) => waiting.operation);
-      if (!channel.send({ operations })) {
-        await channel.drained();
-        continue;
-      }
-      this.#waiting = this.#waiting.slice(count);
-    }
-    this.#flushing = false;
-  }
-}
-
-/** How many of them fit in one message; at least one. */
-function cut(waiting: readonly Waiting[]): number {
-  let bytes = 0;
-  let count = 0;
-  for (const next of waiting) {
-    if (count === messageOperationsMax) break;
-    bytes += next.bytes;
-    if (count > 0 && bytes > messageBytesCut) break;
-    count += 1;
-  }
-  return count;
 }

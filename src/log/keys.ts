@@ -1,0 +1,78 @@
+/*
+ * The one keyspace (docs/architecture.md, storage): a prefix byte, then the key.
+ *
+ *   m name                         meta records
+ *   l last index of the block      blocks, 8 bytes big-endian
+ *   o key                          newest committed object
+ *   s client id [, seq]            session; outcome of a request
+ */
+const prefix = (letter: string): Uint8Array => new TextEncoder().encode(letter);
+
+export const metaPrefix = prefix('m');
+export const blockPrefix = prefix('l');
+export const objectPrefix = prefix('o');
+export const sessionPrefix = prefix('s');
+
+const clientIdBytes = 16;
+
+export function metaKey(name: string): Uint8Array {
+  return new TextEncoder().encode(`m${name}`);
+}
+
+export function blockKey(lastIndex: number): Uint8Array {
+  return join(blockPrefix, uint64(lastIndex));
+}
+
+export function blockIndexOf(key: Uint8Array): number {
+  return readUint64(key, blockPrefix.byteLength);
+}
+
+export function objectKey(key: Uint8Array): Uint8Array {
+  return join(objectPrefix, key);
+}
+
+export function sessionKey(clientId: Uint8Array): Uint8Array {
+  return join(sessionPrefix, clientId);
+}
+
+export function outcomeKey(clientId: Uint8Array, seq: number): Uint8Array {
+  return join(sessionPrefix, clientId, uint64(seq));
+}
+
+/** The client, and the seq where the key is an outcome's. */
+export function parseOutcomeKey(key: Uint8Array): {
+  readonly clientId: Uint8Array;
+  readonly seq: number | undefined;
+} {
+  const clientId = key.slice(1, 1 + clientIdBytes);
+  const isSession = key.byteLength === 1 + clientIdBytes;
+  return { clientId, seq: isSession ? undefined : readUint64(key, 1 + clientIdBytes) };
+}
+
+/** The first key after every key with this prefix. */
+export function endOfPrefix(of: Uint8Array): Uint8Array {
+  const end = of.slice();
+  const last = end.byteLength - 1;
+  end[last] = (end[last] ?? 0) + 1;
+  return end;
+}
+
+function uint64(value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value));
+  return bytes;
+}
+
+function readUint64(bytes: Uint8Array, at: number): number {
+  return Number(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(at));
+}
+
+function join(...parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, p) => sum + p.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.byteLength;
+  }
+  return all;
+}

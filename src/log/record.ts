@@ -1,0 +1,39 @@
+import { crc32 } from 'node:zlib';
+import { KeychainError } from '../base/errors.js';
+
+/*
+ * Every value in the store ends in a checksum over its key and itself: the engine hides damage
+ * (iterators don't verify, a damaged write-ahead log opens with a hole), so we don't trust it.
+ */
+const checksumBytes = 4;
+
+export function seal(key: Uint8Array, value: Uint8Array): Uint8Array {
+  const sealed = new Uint8Array(value.byteLength + checksumBytes);
+  sealed.set(value);
+  new DataView(sealed.buffer).setUint32(value.byteLength, crc32(value, crc32(key)));
+  return sealed;
+}
+
+/** The value, a view. Throws CORRUPT, naming the record. */
+export function unseal(key: Uint8Array, sealed: Uint8Array): Uint8Array {
+  const size = sealed.byteLength - checksumBytes;
+  if (size >= 0) {
+    const value = sealed.subarray(0, size);
+    const stored = new DataView(sealed.buffer, sealed.byteOffset, sealed.byteLength);
+    if (stored.getUint32(size) === crc32(value, crc32(key))) return value;
+  }
+  throw new KeychainError(
+    'CORRUPT',
+    `record ${nameOf(key)}: its checksum doesn't match its ${Math.max(0, size)} bytes`,
+    { record: nameOf(key) },
+  );
+}
+
+/** A record's key for a person: prefix letter, then text or hex. */
+export function nameOf(key: Uint8Array): string {
+  const letter = String.fromCharCode(key[0] ?? 0x3f);
+  const rest = Buffer.from(key.subarray(1));
+  if (letter === 'l' && rest.byteLength === 8) return `l/${rest.readBigUInt64BE()}`;
+  const text = rest.toString('utf8');
+  return `${letter}/${/^[\x20-\x7e]+$/.test(text) ? text : rest.toString('hex')}`;
+}

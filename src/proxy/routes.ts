@@ -1,0 +1,250 @@
+import type { IncomingMessage } from 'node:http';
+import { noBytes } from '../base/bytes.js';
+import { KeychainError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { OperationLimits } from '../base/validate.js';
+import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
+import type { GetResponse, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
+import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import { fromOperationError } from '../wire/operation-error.js';
+import { readJsonBody, readValueBody } from './http-body.js';
+import {
+  bytesField,
+  jsonObject,
+  keyField,
+  percentDecoded,
+  requestIdOf,
+  textField,
+  timeoutMsOf,
+  traceOf,
+} from './http-fields.js';
+import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
+import type { ProxyHandle } from './runtime.js';
+
+/** What routes work with. */
+export interface RouteContext {
+  readonly proxy: ProxyHandle;
+  readonly cluster: ClusterVerbs;
+  readonly random: Random;
+  readonly limits: OperationLimits;
+}
+
+export interface HttpReply {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string | Uint8Array;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface HttpRequest {
+  readonly message: IncomingMessage;
+  /** What follows the route's path, still encoded. */
+  readonly rest: string;
+  /** After the question mark. */
+  readonly query: string;
+}
+
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** One that ends in a slash takes everything that follows; others match whole. */
+  readonly path: string;
+  /** Throws KeychainError. */
+  run(context: RouteContext, request: HttpRequest): Promise<HttpReply> | HttpReply;
+}
+
+/** Every route that there is (docs/names.md). */
+export const routes: readonly Route[] = [
+  { method: 'GET', path: '/v1/keys/', run: getKey },
+  { method: 'PUT', path: '/v1/keys/', run: putKey },
+  { method: 'DELETE', path: '/v1/keys/', run: deleteKey },
+  { method: 'POST', path: '/v1/keys', run: postKey },
+  { method: 'GET', path: '/v1/chain/members', run: getMembers },
+  { method: 'POST', path: '/v1/chain/members', run: addMember },
+  { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
+  { method: 'GET', path: '/v1/cluster/status', run: getStatus },
+  { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
+  { method: 'GET', path: '/readyz', run: ready },
+  { method: 'GET', path: '/healthz', run: health },
+];
+
+function json(body: string): HttpReply {
+  return { status: 200, contentType: 'application/json', body };
+}
+
+function text(status: number, body: string): HttpReply {
+  return { status, contentType: 'text/plain; charset=utf-8', body };
+}
+
+async function getKey({ proxy, random }: RouteContext, request: HttpRequest): Promise<HttpReply> {
+  const key = percentDecoded(request.rest, 'key');
+  const node = new URLSearchParams(request.query).get('node') ?? '';
+  const operation = { $case: 'get', value: { key, node } } as const;
+  const { result, traceparent } = await execute(proxy, random, request.message, operation);
+  if (result?.$case !== 'get') throw errorOf(result);
+  const accept = request.message.headers.accept;
+  const headers = traceparent === undefined ? {} : { traceparent };
+  if (accept?.includes('application/octet-stream') !== true) {
+    return { ...json(getJson(result.value)), headers };
+  }
+  return {
+    status: 200,
+    contentType: 'application/octet-stream',
+    body: result.value.value,
+    headers: { ...headers, ...rawHeaders(result.value) },
+  };
+}
+
+function rawHeaders(response: GetResponse): Readonly<Record<string, string>> {
+  const { served } = response;
+  return {
+    'x-keychaindb-revision': String(response.revision),
+    'x-keychaindb-create-revision': String(response.createRevision),
+    'x-keychaindb-version': String(response.version),
+    'x-keychaindb-node': served?.node ?? '',
+    'x-keychaindb-epoch': String(served?.epoch ?? 0),
+    'x-keychaindb-watermark': String(served?.watermark ?? 0),
+    'x-keychaindb-asked-tail': String(served?.askedTail ?? false),
+    'x-keychaindb-chain-id': String(served?.chainId ?? 0),
+  };
+}
+
+async function putKey(context: RouteContext, request: HttpRequest): Promise<HttpReply> {
+  const { message } = request;
+  const key = percentDecoded(request.rest, 'key');
+  const isRaw = message.headers['content-type']?.startsWith('application/octet-stream') === true;
+  const value = isRaw
+    ? await readValueBody(message, context.limits)
+    : bytesField(jsonObject(await readJsonBody(message, context.limits)), 'value');
+  return put(context, message, key, value);
+}
+
+async function postKey(context: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, context.limits));
+  return put(context, message, keyField(body), bytesField(body, 'value'));
+}
+
+async function put(
+  { proxy, random }: RouteContext,
+  message: IncomingMessage,
+  key: Uint8Array,
+  value: Uint8Array,
+): Promise<HttpReply> {
+  const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
+  const operation = { $case: 'put', value: { key, value, request } } as const;
+  const { result, traceparent } = await execute(proxy, random, message, operation);
+  if (result?.$case !== 'put') throw errorOf(result);
+  return { ...json(putJson(result.value)), headers: traceparent === undefined ? {} : { traceparent } };
+}
+
+async function deleteKey(
+  { proxy, random }: RouteContext,
+  { message, rest }: HttpRequest,
+): Promise<HttpReply> {
+  const key = percentDecoded(rest, 'key');
+  const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
+  const operation = { $case: 'delete', value: { key, request } } as const;
+  const { result, traceparent } = await execute(proxy, random, message, operation);
+  if (result?.$case !== 'delete') throw errorOf(result);
+  return {
+    ...json(deleteJson(result.value)),
+    headers: traceparent === undefined ? {} : { traceparent },
+  };
+}
+
+interface Executed {
+  readonly result: OperationResult['result'];
+  /** Of a trace that was begun here because the caller asked for one. */
+  readonly traceparent: string | undefined;
+}
+
+async function execute(
+  proxy: ProxyHandle,
+  random: Random,
+  message: IncomingMessage,
+  operation: NonNullable<Operation['operation']>,
+): Promise<Executed> {
+  const timeoutMs = timeoutMsOf(headerOf(message, 'x-keychaindb-timeout'));
+  const given = headerOf(message, 'traceparent');
+  const isAsked = headerOf(message, 'x-keychaindb-trace') === '1';
+  const begun = isAsked && given === undefined ? newTraceparent(random) : undefined;
+  const trace = given === undefined && begun === undefined ? noBytes : traceOf(given ?? begun);
+  if (isAsked && trace.byteLength > 0) trace[trace.byteLength - 1] = 1;
+  const { result } = await proxy.execute({ id: 0, timeoutMs, trace, operation });
+  return { result, traceparent: begun };
+}
+
+function newTraceparent(random: Random): string {
+  const hex = Buffer.from(random.bytes(24)).toString('hex');
+  return `00-${hex.slice(0, 32)}-${hex.slice(32)}-01`;
+}
+
+function headerOf(message: IncomingMessage, name: string): string | undefined {
+  const value = message.headers[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+function errorOf(result: OperationResult['result']): KeychainError {
+  if (result?.$case === 'error') return fromOperationError(result.value);
+  return new KeychainError('INTERNAL', 'the node answered another operation than was asked');
+}
+
+async function getMembers({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
+  return json(membersJson(await cluster.members(clusterTimeoutMs(message))));
+}
+
+async function addMember(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const id = textField(body, 'id');
+  await cluster.addMember(id, textField(body, 'address'), clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function removeMember(
+  { cluster }: RouteContext,
+  { message, rest }: HttpRequest,
+): Promise<HttpReply> {
+  const id = Buffer.from(percentDecoded(rest, 'id')).toString();
+  await cluster.removeMember(id, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function getStatus({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
+  return json(statusJson(await cluster.status(clusterTimeoutMs(message))));
+}
+
+function clusterTimeoutMs(message: IncomingMessage): number {
+  return timeoutMsOf(headerOf(message, 'x-keychaindb-timeout'));
+}
+
+/** What a proxy needs before it can serve, in the order in which it comes. */
+function checks({ proxy }: RouteContext): readonly { readonly name: string; readonly failed: string }[] {
+  const { view } = proxy;
+  const serves = view?.members.some((member) => member.state === MemberState.SERVING) === true;
+  return [
+    { name: 'view', failed: view === undefined ? 'no coordinator has shown a view' : '' },
+    { name: 'chain', failed: serves ? '' : 'the chain has no serving member' },
+  ];
+}
+
+function ready(context: RouteContext, { query }: HttpRequest): HttpReply {
+  const all = checks(context);
+  const isReady = all.every(({ failed }) => failed === '');
+  const status = isReady ? 200 : 503;
+  const lines = all.map(({ name, failed }) =>
+    failed === '' ? `[+]${name} ok` : `[-]${name} failed: ${failed}`,
+  );
+  const verdict = `readyz check ${isReady ? 'passed' : 'failed'}`;
+  if (new URLSearchParams(query).has('verbose') || !isReady) {
+    return text(status, `${[...lines, verdict].join('\n')}\n`);
+  }
+  return text(status, 'ok\n');
+}
+
+function health(context: RouteContext): HttpReply {
+  const isServing = checks(context).every(({ failed }) => failed === '');
+  const body = `{"status":"${isServing ? 'SERVING' : 'NOT_SERVING'}"}`;
+  return { ...json(body), status: isServing ? 200 : 503 };
+}

@@ -1,0 +1,247 @@
+import {
+  distinctUntilChanged,
+  filter,
+  merge,
+  Observable,
+  ReplaySubject,
+  retry,
+  type Subscription,
+  takeUntil,
+} from 'rxjs';
+import type { Cancel, Clock } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
+import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
+import type { Random } from '../base/random.js';
+import type { Timing } from '../base/timing.js';
+import { type OperationLimits, validateOperation } from '../base/validate.js';
+import type { View, WatchViewsRequest } from '../gen/keychaindb/v1/coordinator.js';
+import type {
+  Operation,
+  OperationResult,
+  SessionRequest,
+  SessionResponse,
+} from '../gen/keychaindb/v1/kv.js';
+import type { Dialer } from '../wire/channel.js';
+import { errorResult } from '../wire/operation-error.js';
+import { step } from './core.js';
+import { drainMs, redialMsFirst, redialMsLongest, tickMs } from './limits.js';
+import { NodeLink } from './node-link.js';
+import { initialState, type ProxyEffect, type ProxyInput, type ProxyState } from './state.js';
+
+export interface ProxyOptions {
+  readonly id: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly timing: Timing;
+  /** Every coordinator is dialed; the newest view counts, whoever shows it. */
+  readonly views: {
+    readonly addresses: readonly string[];
+    readonly dialer: Dialer<WatchViewsRequest, View>;
+  };
+  readonly nodes: Dialer<SessionRequest, SessionResponse>;
+  readonly limits: OperationLimits;
+  fatal(error: unknown): void;
+}
+
+export interface ProxyHandle {
+  /**
+   * Runs one operation. `timeoutMs` is the caller's whole deadline: 0 is the default of 5 s, more than 60 s
+   * is 60 s. Never rejects: an error is a result.
+   */
+  execute(operation: Operation): Promise<OperationResult>;
+  /** The newest view, or undefined before the first. */
+  readonly view: View | undefined;
+  /** Starts with the present view where there is one; epochs only grow. */
+  readonly view$: Observable<View>;
+  /** Refuses new operations, waits a while for the ones that were taken. */
+  close(): Promise<void>;
+}
+
+export function startProxy(options: ProxyOptions): ProxyHandle {
+  return new RunningProxy(options);
+}
+
+/** The shell: inputs → step → effects. One inbox, one writer; nothing is stored. */
+class RunningProxy implements ProxyHandle {
+  readonly view$: Observable<View>;
+  readonly #options: ProxyOptions;
+  readonly #clock: Clock;
+  readonly #state: ProxyState;
+  readonly #views = new ReplaySubject<View>(1);
+  readonly #closed = new ReplaySubject<void>(1);
+  readonly #watch: Subscription;
+  readonly #links = new Map<string, NodeLink>();
+  /** By token; bounded by the core's `operationsMax`. */
+  readonly #callers = new Map<number, (result: OperationResult) => void>();
+  /** Inputs that arrived while one was being decided; empty between turns. */
+  readonly #inbox: ProxyInput[] = [];
+  #deciding = false;
+  #nextToken = 1;
+  #ticking = false;
+  #cancelTick: Cancel = () => undefined;
+  #closing: Promise<void> | undefined;
+  #drained: () => void = () => undefined;
+
+  constructor(options: ProxyOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#state = initialState(options.random.bytes(16));
+    this.view$ = this.#views.pipe(distinctUntilChanged((a, b) => a.epoch === b.epoch));
+    const { addresses, dialer } = options.views;
+    this.#watch = merge(...addresses.map((address) => views$(address, dialer, options)))
+      .pipe(
+        filter((view) => view.epoch > (this.view?.epoch ?? -1)),
+        takeUntil(this.#closed),
+      )
+      .subscribe({
+        next: (view) => this.#feed({ type: 'ViewReceived', view, now: this.#clock.monotonic() }),
+        error: (error: unknown) => options.fatal(error),
+      });
+  }
+
+  get view(): View | undefined {
+    return this.#state.view;
+  }
+
+  execute(operation: Operation): Promise<OperationResult> {
+    if (this.#closing !== undefined) {
+      const error = new KeychainError('SHUTTING_DOWN', 'this proxy is shutting down');
+      return Promise.resolve(errorResult(operation.id, error));
+    }
+    const invalid = validateOperation(operation, this.#options.limits);
+    if (invalid !== undefined) return Promise.resolve(errorResult(operation.id, invalid));
+    const timeoutMs = Math.min(operation.timeoutMs || deadlineMsDefault, deadlineMsMax);
+    return new Promise((resolve) => {
+      const token = this.#nextToken;
+      this.#nextToken += 1;
+      this.#callers.set(token, resolve);
+      const now = this.#clock.monotonic();
+      this.#feed({ type: 'OperationReceived', token, operation, timeoutMs, now });
+      this.#tickSoon();
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#callers.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#clock.after(drainMs, resolve);
+        this.#drained = () => {
+          cancel();
+          resolve();
+        };
+      });
+    }
+    this.#feed({ type: 'Closed', now: this.#clock.monotonic() });
+    this.#cancelTick();
+    this.#closed.next();
+    this.#watch.unsubscribe();
+    for (const link of this.#links.values()) link.close('the proxy is shutting down');
+    this.#links.clear();
+    this.#views.complete();
+  }
+
+  #feed(input: ProxyInput): void {
+    this.#inbox.push(input);
+    if (this.#deciding) return;
+    this.#deciding = true;
+    try {
+      for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {
+        const epoch = this.#state.view?.epoch;
+        for (const effect of step(this.#state, next).effects) this.#perform(effect);
+        const { view } = this.#state;
+        if (view !== undefined && view.epoch !== epoch) this.#views.next(view);
+      }
+    } catch (error) {
+      this.#options.fatal(error);
+    } finally {
+      this.#deciding = false;
+    }
+  }
+
+  #perform(effect: ProxyEffect): void {
+    switch (effect.type) {
+      case 'send':
+        this.#links.get(effect.node)?.send(effect.operation, effect.bytes);
+        return;
+      case 'answer': {
+        const resolve = this.#callers.get(effect.token);
+        this.#callers.delete(effect.token);
+        resolve?.(effect.result);
+        if (this.#callers.size === 0) this.#drained();
+        return;
+      }
+      case 'dial':
+        this.#dial(effect.node, effect.address);
+        return;
+      case 'hangUp':
+        this.#links.get(effect.node)?.close('the node left the chain');
+        this.#links.delete(effect.node);
+        return;
+    }
+  }
+
+  #dial(node: string, address: string): void {
+    const { clock, random, nodes: dialer } = this.#options;
+    const link = new NodeLink({
+      address,
+      dialer,
+      clock,
+      random,
+      connected: () => this.#feed({ type: 'NodeConnected', node, now: clock.monotonic() }),
+      message: ({ results, view }) =>
+        this.#feed({ type: 'ResultsReceived', node, results, view, now: clock.monotonic() }),
+      lost: (unsent) => this.#feed({ type: 'NodeLost', node, unsent, now: clock.monotonic() }),
+    });
+    this.#links.set(node, link);
+  }
+
+  /** A timer runs only while somebody waits. */
+  #tickSoon(): void {
+    if (this.#ticking || this.#callers.size === 0) return;
+    this.#ticking = true;
+    this.#cancelTick = this.#clock.after(tickMs, () => {
+      this.#ticking = false;
+      this.#feed({ type: 'Ticked', now: this.#clock.monotonic() });
+      this.#tickSoon();
+    });
+  }
+}
+
+/** The views that one coordinator shows; dialed again, for ever, whenever the stream is lost. */
+function views$(
+  address: string,
+  dialer: Dialer<WatchViewsRequest, View>,
+  { clock, random }: { readonly clock: Clock; readonly random: Random },
+): Observable<View> {
+  const once$ = new Observable<View>((subscriber) => {
+    const channel = dialer.dial(address, {
+      message: (view) => subscriber.next(view),
+      closed: (reason) => subscriber.error(new Error(reason)),
+    });
+    channel.send({});
+    return () => channel.close('no more views are wanted');
+  });
+  return once$.pipe(
+    retry({
+      resetOnSuccess: true,
+      delay: (_error, attempt) => {
+        const longest = Math.min(redialMsFirst * 2 ** Math.min(attempt - 1, 10), redialMsLongest);
+        return after$(clock, longest * (0.5 + random.float() / 2));
+      },
+    }),
+  );
+}
+
+function after$(clock: Clock, milliseconds: number): Observable<void> {
+  return new Observable((subscriber) =>
+    clock.after(milliseconds, () => {
+      subscriber.next();
+      subscriber.complete();
+    }),
+  );
+}

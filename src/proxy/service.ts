@@ -1,0 +1,140 @@
+import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
+import type { Clock } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
+import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
+import { noBytes } from '../base/bytes.js';
+import type {
+  CoordinatorServer,
+  View,
+  WatchViewsRequest,
+} from '../gen/keychaindb/v1/coordinator.js';
+import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
+import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import type { Acceptor } from '../wire/channel.js';
+import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
+import { toServiceError } from '../wire/grpc-errors.js';
+import { fromOperationError } from '../wire/operation-error.js';
+import type { ProxyHandle } from './runtime.js';
+import { acceptSession } from './session.js';
+
+type Result = NonNullable<OperationResult['result']>;
+/** The response message of one kind of operation. */
+type ResponseOf<Case extends Result['$case']> = Extract<Result, { readonly $case: Case }>['value'];
+
+/** KV for clients: unary calls and sessions. */
+export function kvService(proxy: ProxyHandle, clock: Clock): KVServer {
+  const run = (
+    call: ServerUnaryCall<unknown, unknown>,
+    operation: NonNullable<Operation['operation']>,
+  ): Promise<OperationResult> =>
+    proxy.execute({ id: 0, timeoutMs: timeoutOf(call, clock), trace: noBytes, operation });
+  return {
+    async get(call, callback) {
+      const { result } = await run(call, { $case: 'get', value: call.request });
+      reply(callback, result?.$case === 'get' ? result.value : undefined, result);
+    },
+    async put(call, callback) {
+      const { result } = await run(call, { $case: 'put', value: call.request });
+      reply(callback, result?.$case === 'put' ? result.value : undefined, result);
+    },
+    async delete(call, callback) {
+      const { result } = await run(call, { $case: 'delete', value: call.request });
+      reply(callback, result?.$case === 'delete' ? result.value : undefined, result);
+    },
+    session: serveBidi(acceptSession(proxy)),
+  };
+}
+
+function reply<Response extends ResponseOf<'get' | 'put' | 'delete'>>(
+  callback: sendUnaryData<Response>,
+  response: Response | undefined,
+  result: OperationResult['result'],
+): void {
+  if (response === undefined) callback(toServiceError(errorOf(result)));
+  else callback(null, response);
+}
+
+function errorOf(result: OperationResult['result']): KeychainError {
+  if (result?.$case === 'error') return fromOperationError(result.value);
+  return new KeychainError('INTERNAL', 'the node answered another operation than was asked');
+}
+
+/** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
+const answerEarlyMs = 50;
+
+/** Milliseconds that a call may take: 5 s where its caller names no deadline, never more than 60 s. */
+export function timeoutOf(call: ServerUnaryCall<unknown, unknown>, clock: Clock): number {
+  const deadline = call.getDeadline();
+  const at = typeof deadline === 'number' ? deadline : deadline.getTime();
+  if (!Number.isFinite(at)) return deadlineMsDefault;
+  const left = at - clock.wall();
+  return Math.min(Math.max(1, left - Math.min(answerEarlyMs, left / 10)), deadlineMsMax);
+}
+
+/** The Coordinator service, relayed: unary verbs go to a coordinator, views are the proxy's own. */
+export function coordinatorService(
+  proxy: ProxyHandle,
+  cluster: ClusterVerbs,
+  clock: Clock,
+): CoordinatorServer {
+  const run = <Response>(
+    call: ServerUnaryCall<unknown, Response>,
+    verb: (timeoutMs: number) => Promise<Response>,
+    callback: sendUnaryData<Response>,
+  ): void => {
+    verb(timeoutOf(call, clock)).then(
+      (response) => callback(null, response),
+      (error: unknown) => callback(toServiceError(KeychainError.from(error))),
+    );
+  };
+  return {
+    getMembers(call, callback) {
+      run(call, async (timeoutMs) => ({ view: await cluster.members(timeoutMs) }), callback);
+    },
+    addMember(call, callback) {
+      const { id, address } = call.request;
+      run(call, (timeoutMs) => emptied(cluster.addMember(id, address, timeoutMs)), callback);
+    },
+    removeMember(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.removeMember(call.request.id, timeoutMs)), callback);
+    },
+    joinCluster(_call, callback) {
+      callback(notYet);
+    },
+    removeFromCluster(_call, callback) {
+      callback(notYet);
+    },
+    clusterStatus(call, callback) {
+      run(call, (timeoutMs) => cluster.status(timeoutMs), callback);
+    },
+    watchViews: serveServerStream(acceptWatch(proxy)),
+    heartbeat: serveBidi((channel) => {
+      channel.close('nodes beat to coordinators, not to proxies');
+      return { message: () => undefined, closed: () => undefined };
+    }),
+  };
+}
+
+async function emptied(done: Promise<void>): Promise<Record<string, never>> {
+  await done;
+  return {};
+}
+
+/** gRPC's UNIMPLEMENTED: none of our reasons, as it is no answer of the cluster. */
+const notYet = {
+  code: 12,
+  details: 'changes of the coordinators themselves come later: name them all with --initial-cluster',
+} as const;
+
+/** Every view that this proxy learns of, the present one first. A client that can't keep up is hung up on. */
+export function acceptWatch(proxy: ProxyHandle): Acceptor<View, WatchViewsRequest> {
+  return (channel) => {
+    const watch = proxy.view$.subscribe({
+      next: (view) => {
+        if (!channel.send(view)) channel.close('the watcher does not keep up');
+      },
+      complete: () => channel.close('the proxy is shutting down'),
+    });
+    return { message: () => undefined, closed: () => watch.unsubscribe() };
+  };
+}

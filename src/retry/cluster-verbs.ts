@@ -1,0 +1,186 @@
+import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
+import type { Clock } from '../base/clock.js';
+import { KeychainError, type Reason } from '../base/errors.js';
+import {
+  type ClusterStatusResponse,
+  CoordinatorClient,
+  type View,
+} from '../gen/keychaindb/v1/coordinator.js';
+import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
+import { meanings } from './retry.js';
+
+/** The verbs about membership, at whoever of several addresses answers. All reject with KeychainError. */
+export interface ClusterVerbs {
+  /** Serving members that are all silent are shown as LASTSRV. */
+  members(timeoutMs: number): Promise<View>;
+  status(timeoutMs: number): Promise<ClusterStatusResponse>;
+  addMember(id: string, address: string, timeoutMs: number): Promise<void>;
+  removeMember(id: string, timeoutMs: number): Promise<void>;
+  close(): void;
+}
+
+export interface ClusterVerbsOptions {
+  /** host:port of coordinators, or of proxies that relay to them. At least one. */
+  readonly addresses: readonly string[];
+  readonly clock: Clock;
+}
+
+/** Milliseconds that one address is waited for before the next is asked. */
+const verbAttemptMs = 1_500;
+/** Milliseconds between two rounds over all addresses. */
+const roundPauseMs = 100;
+
+interface VerbOptions {
+  readonly deadline: Date;
+}
+
+type Callback<Response> = (error: ServiceError | null, response: Response) => void;
+type Verb<Response> = (
+  client: CoordinatorClient,
+  options: VerbOptions,
+  callback: Callback<Response>,
+) => void;
+
+export function clusterVerbs({ addresses, clock }: ClusterVerbsOptions): ClusterVerbs {
+  return new RetriedVerbs(addresses, clock);
+}
+
+type Answer<Response> =
+  | { readonly type: 'answered'; readonly response: Response }
+  /** `isCertain`: a change was refused, or never left. */
+  | { readonly type: 'failed'; readonly error: KeychainError; readonly isCertain: boolean };
+
+class RetriedVerbs implements ClusterVerbs {
+  readonly #clients: readonly CoordinatorClient[];
+  readonly #clock: Clock;
+  /** The address that answered last. */
+  #preferred = 0;
+
+  constructor(addresses: readonly string[], clock: Clock) {
+    this.#clock = clock;
+    const credentials = ChannelCredentials.createInsecure();
+    this.#clients = addresses.map((at) => new CoordinatorClient(at, credentials, clientOptions));
+  }
+
+  async members(timeoutMs: number): Promise<View> {
+    const { response } = await this.#ask<{ readonly view: View | undefined }>(
+      (client, options, callback) => client.getMembers({}, noMetadata, options, callback),
+      timeoutMs,
+    );
+    if (response?.view !== undefined) return response.view;
+    throw new KeychainError('NO_CHAIN', 'no chain was created yet');
+  }
+
+  async status(timeoutMs: number): Promise<ClusterStatusResponse> {
+    const { response } = await this.#ask<ClusterStatusResponse>(
+      (client, options, callback) => client.clusterStatus({}, noMetadata, options, callback),
+      timeoutMs,
+    );
+    if (response !== undefined) return response;
+    throw new KeychainError('NO_LEADER', 'no coordinator answered');
+  }
+
+  async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
+    const wasAdded = async (): Promise<boolean> => {
+      const { members, others } = await this.members(timeoutMs);
+      return [...members, ...others].some((each) => each.id === id && each.address === address);
+    };
+    const { refusal } = await this.#ask(
+      (client, options, callback) =>
+        client.addMember({ id, address }, noMetadata, options, callback),
+      timeoutMs,
+      ['MEMBER_EXISTS', 'ADDRESS_IN_USE'],
+    );
+    // After an attempt whose outcome is unknown this refusal may speak of our own change.
+    if (refusal !== undefined && !(await wasAdded())) throw refusal;
+  }
+
+  async removeMember(id: string, timeoutMs: number): Promise<void> {
+    await this.#ask(
+      (client, options, callback) => client.removeMember({ id }, noMetadata, options, callback),
+      timeoutMs,
+      ['MEMBER_NOT_FOUND'],
+    );
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.close();
+  }
+
+  /**
+   * Asks one address after the other until the deadline.
+   * @param echoes of a change: refusals that mean, after an attempt of unknown outcome, that it may be done;
+   *   they are returned then, not thrown. Absent: the verb changes nothing.
+   */
+  async #ask<Response>(
+    verb: Verb<Response>,
+    timeoutMs: number,
+    echoes?: readonly Reason[],
+  ): Promise<{ readonly response?: Response; readonly refusal?: KeychainError }> {
+    const deadline = this.#clock.monotonic() + timeoutMs;
+    let isUnknown = false;
+    let last = new KeychainError('NO_LEADER', 'no coordinator is known');
+    for (let attempt = 1; ; attempt += 1) {
+      const remaining = deadline - this.#clock.monotonic();
+      const client = this.#clients[this.#preferred];
+      if (remaining <= 0 || client === undefined) break;
+      const answer = await this.#once(client, verb, Math.min(verbAttemptMs, remaining));
+      if (answer.type === 'answered') return { response: answer.response };
+      const { error, isCertain } = answer;
+      last = error;
+      if (isCertain && !meanings[error.reason].retry) {
+        if (isUnknown && echoes?.includes(error.reason) === true) return { refusal: error };
+        throw isUnknown ? unknown(error) : error;
+      }
+      if (!isCertain && echoes !== undefined) isUnknown = true;
+      this.#preferred = (this.#preferred + 1) % this.#clients.length;
+      if (attempt % this.#clients.length === 0) await this.#pause(roundPauseMs);
+    }
+    throw isUnknown ? unknown(last) : last;
+  }
+
+  async #once<Response>(
+    client: CoordinatorClient,
+    verb: Verb<Response>,
+    timeoutMs: number,
+  ): Promise<Answer<Response>> {
+    const deadline = new Date(this.#clock.wall() + timeoutMs);
+    if (!(await isReady(client, deadline))) {
+      return { type: 'failed', error: unreachableError(client), isCertain: true };
+    }
+    return new Promise((resolve) => {
+      verb(client, { deadline }, (error, response) => {
+        resolve(error === null ? { type: 'answered', response } : failed(client, error));
+      });
+    });
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#clock.after(milliseconds, resolve);
+    });
+  }
+}
+
+function failed(client: CoordinatorClient, error: ServiceError): Answer<never> {
+  const failure = failureOf(error);
+  if (failure.type !== 'refused') {
+    return { type: 'failed', error: unreachableError(client), isCertain: false };
+  }
+  const isCertain = meanings[failure.error.reason].applied !== 'unknown';
+  return { type: 'failed', error: failure.error, isCertain };
+}
+
+function unreachableError(client: CoordinatorClient): KeychainError {
+  const target = client.getChannel().getTarget().replace(/^dns:/, '');
+  return new KeychainError('NO_LEADER', `${target} did not answer`);
+}
+
+function unknown(last: KeychainError): KeychainError {
+  return new KeychainError(
+    'OUTCOME_UNKNOWN',
+    `the change may have been made: ask for the members; the last answer: ${last.message}`,
+    {},
+    last,
+  );
+}
