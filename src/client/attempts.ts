@@ -55,9 +55,9 @@ export async function runOperation<Response>(
   const inbox = new Inbox<Ended<Response>>(clock);
   /** Is the newest attempt waited for, or a pause before the next? */
   let isTrying = false;
-  let waitMs = 0;
+  let wakeAt = Number.NEGATIVE_INFINITY;
   for (;;) {
-    const ended = await inbox.next(waitMs);
+    const ended = await inbox.next(wakeAt - clock.monotonic());
     const now = clock.monotonic();
     if (ended === undefined) {
       if (now >= deadline) throw failure(history, reasonAtDeadline(history));
@@ -66,7 +66,7 @@ export async function runOperation<Response>(
       const attempt = history.begun;
       void plan.attempt(deadline - now).then((result) => inbox.put({ attempt, result }));
       isTrying = true;
-      waitMs = plan.isPatient ? deadline - now : attemptTimeoutMs(history, deadline - now);
+      wakeAt = plan.isPatient ? deadline : now + attemptTimeoutMs(history, deadline - now);
       continue;
     }
     const { result } = ended;
@@ -84,7 +84,7 @@ export async function runOperation<Response>(
     if (verdict.type === 'renew' && !plan.renew()) throw failure(history, 'SESSION_EXPIRED');
     if (isNewest) {
       isTrying = false;
-      waitMs = verdict.type === 'retry' ? Math.min(verdict.afterMs, deadline - now) : 0;
+      wakeAt = verdict.type === 'retry' ? Math.min(now + verdict.afterMs, deadline) : now;
     }
   }
 }

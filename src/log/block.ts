@@ -26,7 +26,12 @@ export function decodeBlock(bytes: Uint8Array): LogBlock {
   try {
     block = Block.decode(bytes);
   } catch (error) {
-    throw new KeychainError('CORRUPT', `a block of ${bytes.byteLength} bytes can't be decoded`, {}, error);
+    throw new KeychainError(
+      'CORRUPT',
+      `a block of ${bytes.byteLength} bytes can't be decoded`,
+      {},
+      error,
+    );
   }
   const previous = block.previous ?? origin;
   const wrong = faultOf(previous, block.entries) ?? checksumFaultOf(block.entries);

@@ -5,6 +5,7 @@
  *   l last index of the block      blocks, 8 bytes big-endian
  *   o key                          newest committed object
  *   s client id [, seq]            session; outcome of a request
+ *   b number                       marker of a batch that carried no block
  */
 const prefix = (letter: string): Uint8Array => new TextEncoder().encode(letter);
 
@@ -12,6 +13,7 @@ export const metaPrefix = prefix('m');
 export const blockPrefix = prefix('l');
 export const objectPrefix = prefix('o');
 export const sessionPrefix = prefix('s');
+export const markerPrefix = prefix('b');
 
 const clientIdBytes = 16;
 
@@ -47,6 +49,14 @@ export function parseOutcomeKey(key: Uint8Array): {
   const clientId = key.slice(1, 1 + clientIdBytes);
   const isSession = key.byteLength === 1 + clientIdBytes;
   return { clientId, seq: isSession ? undefined : readUint64(key, 1 + clientIdBytes) };
+}
+
+export function markerKey(number: number): Uint8Array {
+  return join(markerPrefix, uint64(number));
+}
+
+export function markerIndexOf(key: Uint8Array): number {
+  return readUint64(key, markerPrefix.byteLength);
 }
 
 /** The first key after every key with this prefix. */

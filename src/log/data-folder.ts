@@ -1,0 +1,167 @@
+import { mkdir } from 'node:fs/promises';
+import { toHex } from '../base/bytes.js';
+import { KeychainError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { StorageEngine, WriteOp } from './engine.js';
+import { metaKey } from './keys.js';
+import { seal, unseal } from './record.js';
+
+/** Raised when what stands on the disk changes; an older program refuses a newer folder. */
+export const formatVersion = 1;
+
+export type FolderKind = 'coordinator' | 'node';
+
+interface Identity {
+  readonly format: number;
+  readonly kind: FolderKind;
+  readonly id: string;
+  /** Hex; empty until the process has joined a cluster. */
+  readonly clusterId: string;
+  /** Hex of 16 random bytes, made with the store. */
+  readonly storeId: string;
+  readonly incarnation: number;
+}
+
+const identityKey = metaKey('identity');
+
+/** Whose store this is: refuses another kind's, id's, cluster's, or a newer format's. */
+export class DataFolder {
+  readonly engine: StorageEngine;
+  readonly dir: string;
+  readonly #random: Random;
+  #identity: Identity;
+
+  private constructor(engine: StorageEngine, dir: string, random: Random, identity: Identity) {
+    this.engine = engine;
+    this.dir = dir;
+    this.#random = random;
+    this.#identity = identity;
+  }
+
+  static async open(options: {
+    readonly dir: string;
+    readonly kind: FolderKind;
+    readonly id: string;
+    readonly random: Random;
+    readonly openEngine: (dir: string) => Promise<StorageEngine>;
+  }): Promise<DataFolder> {
+    const { dir, kind, id, random } = options;
+    const engine = await options.openEngine(dir);
+    try {
+      const stored = await readIdentity(engine);
+      if (stored !== undefined) {
+        refuseOthers(stored, dir, kind, id);
+        return new DataFolder(engine, dir, random, stored);
+      }
+      const identity = newIdentity(kind, id, random);
+      const folder = new DataFolder(engine, dir, random, identity);
+      await folder.#write(identity);
+      return folder;
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
+  }
+
+  get storeId(): Uint8Array {
+    return new Uint8Array(Buffer.from(this.#identity.storeId, 'hex'));
+  }
+
+  /** One value per process start, rising in this store; on the disk before it is used. */
+  async nextIncarnation(wallMs: number): Promise<number> {
+    const incarnation = Math.max(this.#identity.incarnation + 1, Math.floor(wallMs));
+    await this.#write({ ...this.#identity, incarnation });
+    return incarnation;
+  }
+
+  /** Binds the store to a cluster, once; refuses another. */
+  async bindCluster(clusterId: Uint8Array): Promise<void> {
+    const hex = toHex(clusterId);
+    if (this.#identity.clusterId === hex) return;
+    if (this.#identity.clusterId !== '') {
+      throw new KeychainError(
+        'BAD_REQUEST',
+        `the data folder ${this.dir} belongs to cluster ${this.#identity.clusterId}, not ${hex}: use another --data-dir, or the coordinators of that cluster`,
+        { dir: this.dir },
+      );
+    }
+    await this.#write({ ...this.#identity, clusterId: hex });
+  }
+
+  /**
+   * Empties the store; it gets a new store id, since it is no copy of anything any more. The records
+   * named in `keep` stay.
+   */
+  async wipe(keep: readonly Uint8Array[] = []): Promise<void> {
+    const kept: WriteOp[] = [];
+    for (const key of keep) {
+      const value = await this.engine.get(key).catch(() => undefined);
+      if (value !== undefined) kept.push({ type: 'put', key, value });
+    }
+    await wipeEngine(this.engine);
+    if (kept.length > 0) await this.engine.write(kept, { sync: true });
+    const storeId = toHex(this.#random.bytes(16));
+    await this.#write({ ...this.#identity, storeId, clusterId: '' });
+  }
+
+  async #write(identity: Identity): Promise<void> {
+    const value = new TextEncoder().encode(JSON.stringify(identity));
+    await this.engine.write([{ type: 'put', key: identityKey, value: seal(identityKey, value) }], {
+      sync: true,
+    });
+    this.#identity = identity;
+  }
+}
+
+/** Makes the folder where it isn't there. */
+export async function makeFolder(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true });
+  } catch (error) {
+    throw new KeychainError(
+      'BAD_REQUEST',
+      `the data folder ${dir} can't be made: ${String(error)}`,
+      { dir },
+      error,
+    );
+  }
+}
+
+export async function wipeEngine(engine: StorageEngine): Promise<void> {
+  const everything = { gte: new Uint8Array([0]), lt: new Uint8Array([255]) };
+  let dels: WriteOp[] = [];
+  for await (const [key] of engine.scan(everything)) {
+    dels.push({ type: 'del', key });
+    if (dels.length < 10_000) continue;
+    await engine.write(dels, { sync: false });
+    dels = [];
+  }
+  await engine.write(dels, { sync: true });
+  await engine.writeHighWater(new Uint8Array(0));
+}
+
+function newIdentity(kind: FolderKind, id: string, random: Random): Identity {
+  const storeId = toHex(random.bytes(16));
+  return { format: formatVersion, kind, id, clusterId: '', storeId, incarnation: 0 };
+}
+
+async function readIdentity(engine: StorageEngine): Promise<Identity | undefined> {
+  const sealed = await engine.get(identityKey);
+  if (sealed === undefined) return undefined;
+  return JSON.parse(new TextDecoder().decode(unseal(identityKey, sealed))) as Identity;
+}
+
+function refuseOthers(stored: Identity, dir: string, kind: FolderKind, id: string): void {
+  const refuse = (found: string, expected: string): never => {
+    throw new KeychainError(
+      'BAD_REQUEST',
+      `the data folder ${dir} ${found}; this is ${expected}: use another --data-dir`,
+      { dir },
+    );
+  };
+  if (stored.format > formatVersion) {
+    refuse(`was written in format ${stored.format}`, `a program of format ${formatVersion}`);
+  }
+  if (stored.kind !== kind) refuse(`was written by a ${stored.kind}`, `a ${kind}`);
+  if (stored.id !== id) refuse(`was written by ${stored.kind} ${stored.id}`, `${kind} ${id}`);
+}

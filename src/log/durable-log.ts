@@ -1,0 +1,361 @@
+import { Subject } from 'rxjs';
+import { assert } from '../base/assert.js';
+import { KeychainError } from '../base/errors.js';
+import { EntryId } from '../gen/keychaindb/v1/log.js';
+import { decodeBlock } from './block.js';
+import type { StorageEngine, WriteOp } from './engine.js';
+import { type DurableBatch, type EventLog, type LogBlock, sameEntry } from './event-log.js';
+import type { HighWater } from './high-water.js';
+import { blockIndexOf, blockKey, blockPrefix, endOfPrefix, markerKey, metaKey } from './keys.js';
+import { markersMax, readBlocksMax, recentBytesMax } from './limits.js';
+import { seal, unseal } from './record.js';
+
+export const cleanCloseKey = metaKey('clean-close');
+
+/** What of the log's tail was found at opening. */
+export interface LogStart {
+  readonly last: EntryId;
+  /** Number of the newest marker (a batch without a block). */
+  readonly marker: number;
+}
+
+/** One atomic write in the making. */
+class Batch {
+  readonly ops: WriteOp[] = [];
+  blocks: LogBlock[] = [];
+  /** Blocks on the disk after this entry go; expanded to deletes when the batch is written. */
+  cutAfter: EntryId | undefined;
+  sync = false;
+  end: EntryId;
+  readonly done: Promise<void>;
+  finish: () => void = () => undefined;
+
+  constructor(end: EntryId) {
+    this.end = end;
+    this.done = new Promise((resolve) => {
+      this.finish = resolve;
+    });
+  }
+}
+
+/** EventLog on a StorageEngine. Opened by `openLog`, which looks for damage first. */
+export class DurableLog implements EventLog {
+  readonly durable$ = new Subject<DurableBatch>();
+  readonly meter = { batches: 0, entries: 0 };
+  readonly #engine: StorageEngine;
+  readonly #highWater: HighWater;
+  readonly #fatal: (error: unknown) => void;
+  #last: EntryId;
+  #synced: EntryId;
+  #collecting: Batch | undefined;
+  #inFlight: Batch | undefined;
+  #scheduled = false;
+  #marker: number;
+  /** Newest blocks, durable or not, oldest first, without gaps. */
+  #recent: LogBlock[] = [];
+  #recentBytes = 0;
+  readonly #cursors = new Set<Cursor>();
+  #closed = false;
+
+  constructor(
+    engine: StorageEngine,
+    highWater: HighWater,
+    start: LogStart,
+    fatal: (error: unknown) => void,
+  ) {
+    this.#engine = engine;
+    this.#highWater = highWater;
+    this.#last = start.last;
+    this.#synced = start.last;
+    this.#marker = start.marker;
+    this.#fatal = fatal;
+  }
+
+  get last(): EntryId {
+    return this.#last;
+  }
+
+  get synced(): EntryId {
+    return this.#synced;
+  }
+
+  append(blocks: readonly LogBlock[], ops: readonly WriteOp[] = []): void {
+    const batch = this.#batch();
+    for (const block of blocks) {
+      assert(sameEntry(block.previous, this.#last), 'a block follows the end of the one before', {
+        previous: block.previous,
+        last: this.#last,
+      });
+      const key = blockKey(block.end.index);
+      batch.ops.push({ type: 'put', key, value: seal(key, block.bytes) });
+      batch.blocks.push(block);
+      this.#last = block.end;
+      this.#remember(block);
+    }
+    batch.end = this.#last;
+    batch.sync = true;
+    this.#add(batch, ops);
+  }
+
+  cut(after: EntryId): void {
+    if (sameEntry(after, this.#last)) return;
+    assert(after.index < this.#last.index, 'a cut makes the log shorter', {
+      after,
+      last: this.#last,
+    });
+    const batch = this.#batch();
+    batch.blocks = batch.blocks.filter((block) => block.end.index <= after.index);
+    batch.cutAfter =
+      batch.cutAfter === undefined || batch.cutAfter.index > after.index ? after : batch.cutAfter;
+    const keep = new Set(batch.blocks.map((block) => blockKey(block.end.index).join()));
+    const ops = batch.ops.filter(({ key }) => key[0] !== blockPrefix[0] || keep.has(key.join()));
+    batch.ops.splice(0, batch.ops.length, ...ops);
+    batch.sync = true;
+    batch.end = after;
+    this.#last = after;
+    if (this.#synced.index > after.index) this.#synced = after;
+    while ((this.#recent.at(-1)?.end.index ?? 0) > after.index) {
+      this.#recentBytes -= this.#recent.pop()?.bytes.byteLength ?? 0;
+    }
+    for (const cursor of this.#cursors) {
+      if (cursor.position.index > after.index) cursor.end();
+    }
+    this.#schedule();
+  }
+
+  record(ops: readonly WriteOp[], { sync }: { readonly sync: boolean }): void {
+    const batch = this.#batch();
+    batch.sync = batch.sync || sync;
+    this.#add(batch, ops);
+  }
+
+  settled(): Promise<void> {
+    return this.#collecting?.done ?? this.#inFlight?.done ?? Promise.resolve();
+  }
+
+  async *read(after: EntryId): AsyncIterable<LogBlock> {
+    const cursor = new Cursor(after);
+    const end = this.#synced;
+    while (cursor.position.index < end.index) {
+      const blocks = await this.#next(cursor);
+      for (const block of blocks) {
+        if (block.end.index > end.index) return;
+        yield block;
+      }
+      if (blocks.length === 0) return;
+    }
+  }
+
+  async *follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock> {
+    const cursor = new Cursor(after);
+    const stop = (): void => cursor.end();
+    signal.addEventListener('abort', stop);
+    this.#cursors.add(cursor);
+    try {
+      while (!cursor.ended && !signal.aborted && !this.#closed) {
+        if (cursor.position.index >= this.#synced.index) {
+          await cursor.moved();
+          continue;
+        }
+        for (const block of await this.#next(cursor)) {
+          if (cursor.ended) return;
+          yield block;
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', stop);
+      this.#cursors.delete(cursor);
+    }
+  }
+
+  async get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    const sealed = await this.#engine.get(key);
+    return sealed === undefined ? undefined : unseal(key, sealed);
+  }
+
+  async *scan(prefix: Uint8Array): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {
+    const range = { gte: prefix, lt: endOfPrefix(prefix) };
+    for await (const [key, sealed] of this.#engine.scan(range)) yield [key, unseal(key, sealed)];
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.record([{ type: 'put', key: cleanCloseKey, value: EntryId.encode(this.#last).finish() }], {
+      sync: true,
+    });
+    await this.settled();
+    this.#closed = true;
+    for (const cursor of this.#cursors) cursor.end();
+    this.durable$.complete();
+    await this.#highWater.settled();
+    await this.#engine.close();
+  }
+
+  #batch(): Batch {
+    assert(!this.#closed, 'a closed log takes nothing');
+    this.#collecting ??= new Batch(this.#last);
+    return this.#collecting;
+  }
+
+  #add(batch: Batch, ops: readonly WriteOp[]): void {
+    for (const op of ops) {
+      batch.ops.push(op.type === 'put' ? { ...op, value: seal(op.key, op.value) } : op);
+    }
+    this.#schedule();
+  }
+
+  #remember(block: LogBlock): void {
+    this.#recent.push(block);
+    this.#recentBytes += block.bytes.byteLength;
+    let drop = 0;
+    for (const old of this.#recent) {
+      if (this.#recentBytes <= recentBytesMax || old.end.index > this.#synced.index) break;
+      this.#recentBytes -= old.bytes.byteLength;
+      drop += 1;
+    }
+    if (drop > 0) this.#recent.splice(0, drop);
+  }
+
+  /** What comes in one turn goes in one batch; while a batch is in flight the next one collects. */
+  #schedule(): void {
+    if (this.#scheduled || this.#inFlight !== undefined) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      void this.#flush();
+    });
+  }
+
+  async #flush(): Promise<void> {
+    const batch = this.#collecting;
+    if (batch === undefined || this.#inFlight !== undefined) return;
+    this.#collecting = undefined;
+    this.#inFlight = batch;
+    try {
+      const ops = await this.#written(batch);
+      await this.#engine.write(ops, { sync: batch.sync });
+    } catch (error) {
+      // Nothing after this is ever acknowledged: `done` stays pending.
+      this.#fatal(error);
+      return;
+    }
+    this.#inFlight = undefined;
+    this.#schedule();
+    this.#finished(batch);
+  }
+
+  async #written(batch: Batch): Promise<readonly WriteOp[]> {
+    if (batch.cutAfter !== undefined) {
+      // Lowered first: a store that was cut on purpose is not behind.
+      this.#highWater.write(batch.cutAfter);
+      await this.#highWater.settled();
+      const range = { gte: blockKey(batch.cutAfter.index + 1), lt: endOfPrefix(blockPrefix) };
+      const dels: WriteOp[] = [];
+      for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });
+      return [...dels, ...batch.ops];
+    }
+    if (batch.blocks.length > 0) return batch.ops;
+    // Without a block a lost batch would leave no gap: its marker does.
+    this.#marker += 1;
+    const key = markerKey(this.#marker);
+    batch.ops.push({ type: 'put', key, value: seal(key, new Uint8Array(0)) });
+    if (this.#marker > markersMax) {
+      batch.ops.push({ type: 'del', key: markerKey(this.#marker - markersMax) });
+    }
+    return batch.ops;
+  }
+
+  #finished(batch: Batch): void {
+    if (batch.sync) {
+      // A cut that came since has made the log shorter than this batch.
+      const shorter = this.#collecting?.cutAfter;
+      this.#synced = shorter !== undefined && shorter.index < batch.end.index ? shorter : batch.end;
+      this.meter.batches += 1;
+      for (const block of batch.blocks) this.meter.entries += block.entries.length;
+      this.#highWater.write(this.#synced);
+    }
+    batch.finish();
+    if (batch.sync) this.durable$.next({ blocks: batch.blocks, synced: this.#synced });
+    for (const cursor of this.#cursors) cursor.move();
+  }
+
+  /** The blocks after a cursor: from memory where they are there, else some from the disk. */
+  async #next(cursor: Cursor): Promise<readonly LogBlock[]> {
+    const recent = this.#recentAfter(cursor.position);
+    const blocks = recent.length > 0 ? recent : await this.#readSome(cursor.position);
+    for (const block of blocks) {
+      if (!sameEntry(block.previous, cursor.position)) {
+        if (cursor.ended) return [];
+        throw new KeychainError(
+          'CORRUPT',
+          `the log has a gap: block ${block.end.index} follows ${block.previous.index}, not ${cursor.position.index}`,
+        );
+      }
+      cursor.position = block.end;
+    }
+    return blocks;
+  }
+
+  #recentAfter(after: EntryId): readonly LogBlock[] {
+    const [oldest] = this.#recent;
+    if (oldest === undefined || oldest.previous.index > after.index) return [];
+    let low = 0;
+    let high = this.#recent.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#recent[middle]?.end.index ?? 0) <= after.index) low = middle + 1;
+      else high = middle;
+    }
+    const blocks = this.#recent.slice(low, low + readBlocksMax);
+    return blocks.filter((block) => block.end.index <= this.#synced.index);
+  }
+
+  async #readSome(after: EntryId): Promise<readonly LogBlock[]> {
+    const range = {
+      gte: blockKey(after.index + 1),
+      lt: blockKey(this.#synced.index + 1),
+      limit: readBlocksMax,
+    };
+    const blocks: LogBlock[] = [];
+    for await (const [key, sealed] of this.#engine.scan(range)) {
+      const block = decodeBlock(unseal(key, sealed));
+      assert(block.end.index === blockIndexOf(key), 'a block is stored under its last index', {
+        end: block.end,
+      });
+      blocks.push(block);
+    }
+    if (blocks.length === 0) {
+      throw new KeychainError('CORRUPT', `the log has a gap: nothing follows entry ${after.index}`);
+    }
+    return blocks;
+  }
+}
+
+/** A reader's place in the log. */
+class Cursor {
+  position: EntryId;
+  ended = false;
+  #wake: (() => void) | undefined;
+
+  constructor(position: EntryId) {
+    this.position = position;
+  }
+
+  /** Resolves when something became durable, or the cursor ended. */
+  moved(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      if (this.ended) this.move();
+    });
+  }
+
+  move(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  end(): void {
+    this.ended = true;
+    this.move();
+  }
+}

@@ -1,0 +1,193 @@
+import type { Clock } from '../base/clock.js';
+import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
+
+export interface MemoryEngineOptions {
+  /** With a clock, writes take the given milliseconds of its time. */
+  readonly clock?: Clock;
+  readonly writeMs?: () => number;
+  readonly syncMs?: () => number;
+  /** A disk that says yes and doesn't sync: what it holds is lost in a crash. */
+  readonly ignoreSync?: boolean;
+}
+
+interface Change {
+  readonly key: string;
+  readonly value: Uint8Array | undefined;
+}
+
+/**
+ * A StorageEngine in memory, for tests and the simulator. A write is visible at once and durable when a
+ * later sync (or its own) ends; `crash` gives what a power cut would leave.
+ */
+export class MemoryEngine implements StorageEngine {
+  readonly #options: MemoryEngineOptions;
+  #keys: string[] = [];
+  readonly #values = new Map<string, Uint8Array>();
+  #durable = new Map<string, Uint8Array>();
+  /** Visible, not yet durable, in order. */
+  #unsynced: Change[] = [];
+  #madeDurable = 0;
+  #highWater: Uint8Array | undefined;
+  #durableHighWater: Uint8Array | undefined;
+  #crashed = false;
+  #failure: Error | undefined;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(options: MemoryEngineOptions = {}, content?: ReadonlyMap<string, Uint8Array>) {
+    this.#options = options;
+    for (const [key, value] of content ?? []) {
+      this.#values.set(key, value);
+      this.#durable.set(key, value);
+    }
+    this.#keys = [...this.#values.keys()].sort();
+  }
+
+  get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    return this.#unlessCrashed(() => this.#values.get(text(key)));
+  }
+
+  write(ops: readonly WriteOp[], { sync }: { readonly sync: boolean }): Promise<void> {
+    if (this.#crashed) return never();
+    const changes = ops.map((op) => ({
+      key: text(op.key),
+      value: op.type === 'put' ? op.value.slice() : undefined,
+    }));
+    for (const change of changes) this.#apply(change);
+    this.#unsynced.push(...changes);
+    const upTo = this.#madeDurable + this.#unsynced.length;
+    const milliseconds = sync ? this.#options.syncMs?.() : this.#options.writeMs?.();
+    const before = this.#last;
+    const failure = sync ? this.#failure : undefined;
+    this.#last = (async () => {
+      await before;
+      await this.#delay(milliseconds ?? 0);
+      if (this.#crashed) return never();
+      if (failure !== undefined) throw failure;
+      if (sync && this.#options.ignoreSync !== true) this.#makeDurable(upTo);
+    })();
+    return this.#last;
+  }
+
+  async *scan(range: ScanRange): AsyncIterable<readonly [Uint8Array, Uint8Array]> {
+    const from = lowerBound(this.#keys, text(range.gte));
+    const to = lowerBound(this.#keys, text(range.lt));
+    const keys = this.#keys.slice(from, to);
+    if (range.reverse === true) keys.reverse();
+    for (const key of keys.slice(0, range.limit)) {
+      const value = await this.#unlessCrashed(() => this.#values.get(key));
+      if (value !== undefined) yield [bytes(key), value];
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    this.#makeDurable(this.#madeDurable + this.#unsynced.length);
+  }
+
+  readHighWater(): Promise<Uint8Array | undefined> {
+    return this.#unlessCrashed(() => this.#highWater);
+  }
+
+  writeHighWater(value: Uint8Array): Promise<void> {
+    return this.#unlessCrashed(() => {
+      this.#highWater = value.slice();
+    });
+  }
+
+  /**
+   * The process is gone: what is pending never resolves. Without `power` the page cache survives, as
+   * after SIGKILL; with it only what was synced does.
+   */
+  crash(options: { readonly power: boolean }): MemoryEngine {
+    this.#crashed = true;
+    const next = new MemoryEngine(this.#options, options.power ? this.#durable : this.#values);
+    next.#highWater = options.power ? this.#durableHighWater : this.#highWater;
+    next.#durableHighWater = next.#highWater;
+    return next;
+  }
+
+  /** From now on every synced write rejects. */
+  failSyncs(error: Error): void {
+    this.#failure = error;
+  }
+
+  /** Damage: changes one byte of a stored value; false where there is none. */
+  flipByte(key: Uint8Array, at: number): boolean {
+    const value = this.#values.get(text(key));
+    if (value === undefined) return false;
+    const damaged = value.slice();
+    damaged[at] = (damaged[at] ?? 0) ^ 0xff;
+    this.#values.set(text(key), damaged);
+    this.#durable.set(text(key), damaged);
+    return true;
+  }
+
+  /** Damage: a hole in synced data. */
+  lose(key: Uint8Array): void {
+    this.#apply({ key: text(key), value: undefined });
+    this.#durable.delete(text(key));
+  }
+
+  #apply({ key, value }: Change): void {
+    if (value === undefined) {
+      if (!this.#values.delete(key)) return;
+      this.#keys.splice(lowerBound(this.#keys, key), 1);
+    } else {
+      if (!this.#values.has(key)) this.#insert(key);
+      this.#values.set(key, value);
+    }
+  }
+
+  #insert(key: string): void {
+    const last = this.#keys.at(-1);
+    if (last === undefined || last < key) this.#keys.push(key);
+    else this.#keys.splice(lowerBound(this.#keys, key), 0, key);
+  }
+
+  /** Everything through change number `upTo`, counted from the start. */
+  #makeDurable(upTo: number): void {
+    const count = upTo - this.#madeDurable;
+    if (count <= 0) return;
+    this.#madeDurable = upTo;
+    for (const { key, value } of this.#unsynced.splice(0, count)) {
+      if (value === undefined) this.#durable.delete(key);
+      else this.#durable.set(key, value);
+    }
+    this.#durableHighWater = this.#highWater;
+  }
+
+  #delay(milliseconds: number): Promise<void> {
+    const { clock } = this.#options;
+    if (clock === undefined) return Promise.resolve();
+    return new Promise((resolve) => {
+      clock.after(milliseconds, resolve);
+    });
+  }
+
+  #unlessCrashed<T>(answer: () => T): Promise<T> {
+    return this.#crashed ? never() : Promise.resolve(answer());
+  }
+}
+
+function never<T>(): Promise<T> {
+  return new Promise(() => undefined);
+}
+
+function text(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
+}
+
+function bytes(key: string): Uint8Array {
+  return new Uint8Array(Buffer.from(key, 'latin1'));
+}
+
+function lowerBound(keys: readonly string[], key: string): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((keys[middle] ?? '') < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,154 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import rocksdb, { type RocksDatabase, type RocksIterator } from 'rocksdb';
+import { KeychainError } from '../base/errors.js';
+import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
+
+/** Bytes: blocks cached, and the memtable. */
+const cacheBytes = 64 << 20;
+const writeBufferBytes = 64 << 20;
+
+/** StorageEngine on RocksDB, in `dir`; the high-water file stands beside the database. */
+export class RocksEngine implements StorageEngine {
+  readonly #db: RocksDatabase;
+  readonly #highWaterFile: string;
+  #open = 0;
+  #closed = false;
+  #idle: (() => void) | undefined;
+
+  private constructor(db: RocksDatabase, dir: string) {
+    this.#db = db;
+    this.#highWaterFile = join(dir, 'high-water');
+  }
+
+  /** Rejects with BAD_REQUEST where another process holds the folder, CORRUPT where it can't be opened. */
+  static async open(dir: string): Promise<RocksEngine> {
+    const location = join(dir, 'store');
+    const db = rocksdb(location);
+    const options = {
+      createIfMissing: true,
+      compression: true,
+      cacheSize: cacheBytes,
+      writeBufferSize: writeBufferBytes,
+    };
+    await new Promise<void>((resolve, reject) => {
+      db.open(options, (error) => (error ? reject(openError(dir, error)) : resolve()));
+    });
+    return new RocksEngine(db, dir);
+  }
+
+  get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return;
+      this.#db.get(view(key), { asBuffer: true }, (error, value) => {
+        if (!error) resolve(value);
+        else if (/notfound/i.test(error.message)) resolve(undefined);
+        else reject(damaged(error));
+      });
+    });
+  }
+
+  write(ops: readonly WriteOp[], options: { readonly sync: boolean }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const batch = this.#db.batch();
+      for (const op of ops) {
+        if (op.type === 'put') batch.put(view(op.key), view(op.value));
+        else batch.del(view(op.key));
+      }
+      this.#open += 1;
+      batch.write({ sync: options.sync }, (error) => {
+        this.#release();
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  async *scan(range: ScanRange): AsyncIterable<readonly [Uint8Array, Uint8Array]> {
+    const iterator = this.#db.iterator({
+      gte: view(range.gte),
+      lt: view(range.lt),
+      reverse: range.reverse ?? false,
+      limit: range.limit ?? -1,
+      keyAsBuffer: true,
+      valueAsBuffer: true,
+    });
+    this.#open += 1;
+    try {
+      for (;;) {
+        const entry = await next(iterator);
+        if (entry === undefined) return;
+        yield entry;
+      }
+    } finally {
+      await new Promise<void>((resolve) => iterator.end(() => resolve()));
+      this.#release();
+    }
+  }
+
+  async readHighWater(): Promise<Uint8Array | undefined> {
+    try {
+      return await readFile(this.#highWaterFile);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  async writeHighWater(value: Uint8Array): Promise<void> {
+    await writeFile(this.#highWaterFile, value);
+  }
+
+  /** Waits for writes and iterators that are under way: closing before them can end the process. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#open > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    await new Promise<void>((resolve, reject) => {
+      this.#db.close((error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  #release(): void {
+    this.#open -= 1;
+    if (this.#open === 0) this.#idle?.();
+  }
+}
+
+function next(iterator: RocksIterator): Promise<readonly [Uint8Array, Uint8Array] | undefined> {
+  return new Promise((resolve, reject) => {
+    iterator.next((error, key, value) => {
+      if (error) reject(damaged(error));
+      else resolve(key === undefined || value === undefined ? undefined : [key, value]);
+    });
+  });
+}
+
+function view(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function damaged(error: Error): KeychainError {
+  return new KeychainError('CORRUPT', `the store can't be read: ${error.message}`, {}, error);
+}
+
+function openError(dir: string, error: Error): KeychainError {
+  if (/lock/i.test(error.message)) {
+    return new KeychainError(
+      'BAD_REQUEST',
+      `the data folder ${dir} is in use by another process: end it, or use another --data-dir`,
+      { dir },
+      error,
+    );
+  }
+  return new KeychainError(
+    'CORRUPT',
+    `the store in ${dir} can't be opened: ${error.message}`,
+    { dir },
+    error,
+  );
+}
