@@ -25,8 +25,8 @@ import {
 import { type AttemptResult, type OperationPlan, runOperation } from './attempts.js';
 import { connectMs, laneSpanMax, lanesMax, renewalsMax, writesMax } from './limits.js';
 
-export { KeychainError } from '../base/errors.js';
 export type { Reason } from '../base/errors.js';
+export { KeychainError } from '../base/errors.js';
 export type { ClusterStatusResponse, Member, View } from '../gen/keychaindb/v1/coordinator.js';
 export type { DeleteResponse, GetResponse, PutResponse, Served } from '../gen/keychaindb/v1/kv.js';
 
@@ -106,8 +106,14 @@ class Client implements KeychainClient {
   /** The endpoint that is used until it fails. */
   #preferred = 0;
 
-  constructor({ endpoints, timeoutMs, clock = systemClock, random = systemRandom }: ConnectOptions) {
-    if (endpoints.length === 0) throw new KeychainError('BAD_REQUEST', 'endpoints: name at least one');
+  constructor({
+    endpoints,
+    timeoutMs,
+    clock = systemClock,
+    random = systemRandom,
+  }: ConnectOptions) {
+    if (endpoints.length === 0)
+      throw new KeychainError('BAD_REQUEST', 'endpoints: name at least one');
     this.#clock = clock;
     this.#timeoutMs = timeoutMs ?? deadlineMsDefault;
     this.#seed = random.bytes(16);
@@ -135,15 +141,19 @@ class Client implements KeychainClient {
 
   put(key: Key, value: Key, options: OperationOptions = {}): Promise<PutResponse> {
     const entry = { key: bytesOf(key), value: bytesOf(value) };
-    return this.#write<PutResponse>(options, (request) => (client, call, done) =>
-      client.put({ ...entry, request }, noMetadata, call, done),
+    return this.#write<PutResponse>(
+      options,
+      (request) => (client, call, done) =>
+        client.put({ ...entry, request }, noMetadata, call, done),
     );
   }
 
   delete(key: Key, options: OperationOptions = {}): Promise<DeleteResponse> {
     const entry = { key: bytesOf(key) };
-    return this.#write<DeleteResponse>(options, (request) => (client, call, done) =>
-      client.delete({ ...entry, request }, noMetadata, call, done),
+    return this.#write<DeleteResponse>(
+      options,
+      (request) => (client, call, done) =>
+        client.delete({ ...entry, request }, noMetadata, call, done),
     );
   }
 
@@ -259,7 +269,8 @@ class Client implements KeychainClient {
           return;
         }
         const failure = failureOf(error);
-        if (failure.type !== 'refused' || failure.error.status === 'UNAVAILABLE') this.#leave(index);
+        if (failure.type !== 'refused' || failure.error.status === 'UNAVAILABLE')
+          this.#leave(index);
         resolve(failure);
       });
     });

@@ -1,19 +1,19 @@
 /** The part of the binding that we use: abstract-leveldown 7, callbacks. Never its getMany. */
 declare module 'rocksdb' {
-  type Callback<T = void> = (error: Error | null | undefined, result: T) => void;
+  export type Callback<T = void> = (error: Error | null | undefined, result: T) => void;
 
-  interface RocksBatch {
+  export interface RocksBatch {
     put(key: Buffer, value: Buffer): RocksBatch;
     del(key: Buffer): RocksBatch;
     write(options: { sync: boolean }, done: Callback): void;
   }
 
-  interface RocksIterator {
+  export interface RocksIterator {
     next(done: (error: Error | null | undefined, key?: Buffer, value?: Buffer) => void): void;
     end(done: Callback): void;
   }
 
-  interface RocksOptions {
+  export interface RocksOptions {
     createIfMissing?: boolean;
     errorIfExists?: boolean;
     readOnly?: boolean;
@@ -24,7 +24,7 @@ declare module 'rocksdb' {
     maxOpenFiles?: number;
   }
 
-  interface RocksRange {
+  export interface RocksRange {
     gte?: Buffer;
     lt?: Buffer;
     reverse?: boolean;
@@ -34,7 +34,7 @@ declare module 'rocksdb' {
     highWaterMark?: number;
   }
 
-  interface RocksDatabase {
+  export interface RocksDatabase {
     open(options: RocksOptions, done: Callback): void;
     close(done: Callback): void;
     get(key: Buffer, options: { asBuffer: boolean }, done: Callback<Buffer>): void;

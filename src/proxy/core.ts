@@ -2,6 +2,7 @@ import { assert, unreachable } from '../base/assert.js';
 import { KeychainError, type Reason } from '../base/errors.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
+import { isFull, nextId, type RequestIds } from '../retry/request-ids.js';
 import {
   type AttemptOutcome,
   attemptHistory,
@@ -11,7 +12,6 @@ import {
   reasonAtDeadline,
 } from '../retry/retry.js';
 import { errorResult, fromOperationError } from '../wire/operation-error.js';
-import { isFull, nextId, type RequestIds } from '../retry/request-ids.js';
 import { evolve } from './evolve.js';
 import * as limits from './limits.js';
 import { routeNamed, routeRead } from './route.js';
@@ -65,7 +65,8 @@ export function step(state: ProxyState, input: ProxyInput): Step {
       if (node === undefined || node.connected) return turn;
       turn.emit({ type: 'NodeLinked', node, now: input.now });
       for (const pending of state.pendings) {
-        if (pending.current === undefined && pending.due === onChange) attempt(turn, pending, input.now);
+        if (pending.current === undefined && pending.due === onChange)
+          attempt(turn, pending, input.now);
       }
       return turn;
     }
@@ -144,7 +145,12 @@ function overload(
   }
   const total = state.pendingBytes + bytes;
   if (total > limits.operationBytesMax) {
-    return overloaded('bytes of operations', total, limits.operationBytesMax, '--operation-bytes-max');
+    return overloaded(
+      'bytes of operations',
+      total,
+      limits.operationBytesMax,
+      '--operation-bytes-max',
+    );
   }
   if (own && (lane === undefined || state.ownWrites >= limits.writesMax)) {
     return overloaded('writes', state.ownWrites, limits.writesMax, '--writes-max');
@@ -219,12 +225,7 @@ function messageOf(pending: Pending, id: number, now: number): Operation {
   }
 }
 
-function hear(
-  turn: Step,
-  id: string,
-  results: readonly OperationResult[],
-  now: number,
-): void {
+function hear(turn: Step, id: string, results: readonly OperationResult[], now: number): void {
   const { state } = turn;
   const node = state.nodes.get(id);
   if (node !== undefined) turn.emit({ type: 'NodeHeard', node, now });
@@ -336,7 +337,8 @@ function describe(state: ProxyState, pending: Pending, reason: Reason): string {
 }
 
 function whyParked(state: ProxyState): string {
-  if (state.view === undefined) return 'no coordinator has shown this proxy a view of the chain yet';
+  if (state.view === undefined)
+    return 'no coordinator has shown this proxy a view of the chain yet';
   const head = state.serving[0];
   if (head?.connected === false) return `the head, ${head.id} at ${head.address}, can't be reached`;
   return 'no serving node answered';
@@ -377,7 +379,8 @@ function see(turn: Step, view: View, now: number): void {
     lose(turn, node, noneUnsent, now);
   }
   for (const [id, node] of state.nodes) {
-    if (before.get(id) !== node) turn.effects.push({ type: 'dial', node: id, address: node.address });
+    if (before.get(id) !== node)
+      turn.effects.push({ type: 'dial', node: id, address: node.address });
   }
   for (const pending of state.pendings) {
     const { current } = pending;

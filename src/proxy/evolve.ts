@@ -1,7 +1,7 @@
 import { assert, unreachable } from '../base/assert.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
-import { attemptTimeoutMs, begin, end } from '../retry/retry.js';
 import { clientIdOf, confirm, nextId, requestIds, take } from '../retry/request-ids.js';
+import { attemptTimeoutMs, begin, end } from '../retry/retry.js';
 import { laneSpanMax } from './limits.js';
 import { servingOf } from './route.js';
 import type { Attempt, Pending, ProxyEvent, ProxyNode, ProxyState } from './state.js';

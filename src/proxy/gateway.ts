@@ -76,10 +76,7 @@ async function serve(
   send(message, response, reply);
 }
 
-function answer(
-  context: RouteContext,
-  message: IncomingMessage,
-): HttpReply | Promise<HttpReply> {
+function answer(context: RouteContext, message: IncomingMessage): HttpReply | Promise<HttpReply> {
   const url = message.url ?? '/';
   const mark = url.indexOf('?');
   const path = mark < 0 ? url : url.slice(0, mark);

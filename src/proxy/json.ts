@@ -5,12 +5,7 @@ import {
   MemberState,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
-import type {
-  DeleteResponse,
-  GetResponse,
-  PutResponse,
-  Served,
-} from '../gen/keychaindb/v1/kv.js';
+import type { DeleteResponse, GetResponse, PutResponse, Served } from '../gen/keychaindb/v1/kv.js';
 
 /**
  * Proto3 JSON of the HTTP gateway (docs/names.md): camelCase, uint64 as strings, bytes as base64, unset

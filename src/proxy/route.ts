@@ -1,4 +1,4 @@
-import { MemberState, type Member, type View } from '../gen/keychaindb/v1/coordinator.js';
+import { type Member, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 
 /** What routing needs to know of a node. */
 export interface NodeHealth {
@@ -57,7 +57,10 @@ export function routeRead<Node extends NodeHealth>(
     const node = serving[(turn + step) % count];
     if (node?.connected !== true) continue;
     const rank = (node.suspected ? 2 : 0) + (node.id === avoid ? 1 : 0);
-    if (rank < bestRank || (rank === bestRank && best !== undefined && node.inFlight < best.inFlight)) {
+    if (
+      rank < bestRank ||
+      (rank === bestRank && best !== undefined && node.inFlight < best.inFlight)
+    ) {
       best = node;
       bestRank = rank;
     }

@@ -133,7 +133,10 @@ async function put(
   const operation = { $case: 'put', value: { key, value, request } } as const;
   const { result, traceparent } = await execute(proxy, random, message, operation);
   if (result?.$case !== 'put') throw errorOf(result);
-  return { ...json(putJson(result.value)), headers: traceparent === undefined ? {} : { traceparent } };
+  return {
+    ...json(putJson(result.value)),
+    headers: traceparent === undefined ? {} : { traceparent },
+  };
 }
 
 async function deleteKey(
@@ -220,7 +223,9 @@ function clusterTimeoutMs(message: IncomingMessage): number {
 }
 
 /** What a proxy needs before it can serve, in the order in which it comes. */
-function checks({ proxy }: RouteContext): readonly { readonly name: string; readonly failed: string }[] {
+function checks({
+  proxy,
+}: RouteContext): readonly { readonly name: string; readonly failed: string }[] {
   const { view } = proxy;
   const serves = view?.members.some((member) => member.state === MemberState.SERVING) === true;
   return [

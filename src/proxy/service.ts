@@ -1,8 +1,8 @@
-import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
+import { noBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
-import { noBytes } from '../base/bytes.js';
 import type {
   CoordinatorServer,
   View,
@@ -123,7 +123,8 @@ async function emptied(done: Promise<void>): Promise<Record<string, never>> {
 /** gRPC's UNIMPLEMENTED: none of our reasons, as it is no answer of the cluster. */
 const notYet = {
   code: 12,
-  details: 'changes of the coordinators themselves come later: name them all with --initial-cluster',
+  details:
+    'changes of the coordinators themselves come later: name them all with --initial-cluster',
 } as const;
 
 /** Every view that this proxy learns of, the present one first. A client that can't keep up is hung up on. */

@@ -1,9 +1,5 @@
 import { KeychainError } from '../base/errors.js';
-import type {
-  OperationResult,
-  SessionRequest,
-  SessionResponse,
-} from '../gen/keychaindb/v1/kv.js';
+import type { OperationResult, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
 import type { Acceptor } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
 import { BatchSender } from './batch-sender.js';
@@ -45,7 +41,11 @@ function overloaded(actual: number): KeychainError {
   return new KeychainError(
     'OVERLOADED',
     `${actual} operations of this session wait and the limit is ${sessionOperationsMax}: fetch answers first`,
-    { limit: String(sessionOperationsMax), actual: String(actual), flag: '--session-operations-max' },
+    {
+      limit: String(sessionOperationsMax),
+      actual: String(actual),
+      flag: '--session-operations-max',
+    },
   );
 }
 

@@ -1,9 +1,9 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
-import type { AttemptHistory, AttemptOutcome, OperationKind } from '../retry/retry.js';
 import { clientIdOf, type RequestIds, requestIds } from '../retry/request-ids.js';
-import { lanesMax, laneSpanMax } from './limits.js';
+import type { AttemptHistory, AttemptOutcome, OperationKind } from '../retry/retry.js';
+import { laneSpanMax, lanesMax } from './limits.js';
 import type { NodeHealth } from './route.js';
 
 /** A member of the newest view. Changed by `evolve` alone. */

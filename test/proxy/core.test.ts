@@ -3,7 +3,7 @@ import t from 'tap';
 import { allReasons } from '../../src/base/errors.js';
 import type { Operation } from '../../src/gen/keychaindb/v1/kv.js';
 import { step } from '../../src/proxy/core.js';
-import { lanesMax, laneSpanMax, operationsMax } from '../../src/proxy/limits.js';
+import { laneSpanMax, lanesMax, operationsMax } from '../../src/proxy/limits.js';
 import { initialState, type ProxyEffect, type ProxyInput } from '../../src/proxy/state.js';
 import { meanings } from '../../src/retry/retry.js';
 import { getOf, gotResult, putOf, putResult, refusedResult, viewOf, wordOf } from './views.js';
@@ -71,18 +71,21 @@ function requestOf(operation: Operation) {
   return asked?.$case === 'put' || asked?.$case === 'delete' ? asked.value.request : undefined;
 }
 
-t.test('a write goes to the head with an id of the proxy, and its answer to the caller', async (t) => {
-  const bench = upBench('a', 'b');
-  bench.receive(putOf('k', 'v'));
-  t.equal(bench.last.node, 'a');
-  t.match(requestOf(bench.last.operation), { seq: 1, answeredBelow: 1 });
-  bench.results('a', putResult(bench.last.operation.id));
-  t.same(bench.answers, ['put 7']);
-  t.equal(bench.state.pendings.size, 0);
-  t.equal(bench.state.attempts.size, 0);
-  bench.receive(putOf('k', 'v'));
-  t.match(requestOf(bench.last.operation), { seq: 2, answeredBelow: 2 });
-});
+t.test(
+  'a write goes to the head with an id of the proxy, and its answer to the caller',
+  async (t) => {
+    const bench = upBench('a', 'b');
+    bench.receive(putOf('k', 'v'));
+    t.equal(bench.last.node, 'a');
+    t.match(requestOf(bench.last.operation), { seq: 1, answeredBelow: 1 });
+    bench.results('a', putResult(bench.last.operation.id));
+    t.same(bench.answers, ['put 7']);
+    t.equal(bench.state.pendings.size, 0);
+    t.equal(bench.state.attempts.size, 0);
+    bench.receive(putOf('k', 'v'));
+    t.match(requestOf(bench.last.operation), { seq: 2, answeredBelow: 2 });
+  },
+);
 
 t.test('the id of the caller is kept', async (t) => {
   const bench = upBench('a');
@@ -238,27 +241,30 @@ t.test('a read of a named node goes nowhere else', async (t) => {
   t.same(bench.answers, ['MEMBER_NOT_FOUND']);
 });
 
-t.test('an expired session of the proxy is replaced unseen, that of a caller is told', async (t) => {
-  const bench = upBench('a');
-  bench.receive(putOf('k', 'v'));
-  const first = requestOf(bench.last.operation);
-  bench.results('a', refusedResult(bench.last.operation.id, 'SESSION_EXPIRED'));
-  const second = requestOf(bench.last.operation);
-  t.notSame(first?.clientId, second?.clientId);
-  t.equal(second?.seq, 1);
-  bench.results('a', putResult(bench.last.operation.id));
-  t.same(bench.answers, ['put 7']);
+t.test(
+  'an expired session of the proxy is replaced unseen, that of a caller is told',
+  async (t) => {
+    const bench = upBench('a');
+    bench.receive(putOf('k', 'v'));
+    const first = requestOf(bench.last.operation);
+    bench.results('a', refusedResult(bench.last.operation.id, 'SESSION_EXPIRED'));
+    const second = requestOf(bench.last.operation);
+    t.notSame(first?.clientId, second?.clientId);
+    t.equal(second?.seq, 1);
+    bench.results('a', putResult(bench.last.operation.id));
+    t.same(bench.answers, ['put 7']);
 
-  const own = upBench('a');
-  const request = { clientId: new Uint8Array(16), seq: 9, answeredBelow: 4 };
-  const operation: Operation = {
-    ...putOf('k', 'v'),
-    operation: { $case: 'delete', value: { key: new Uint8Array([1]), request } },
-  };
-  own.receive(operation);
-  own.results('a', refusedResult(own.last.operation.id, 'SESSION_EXPIRED'));
-  t.same(own.answers, ['SESSION_EXPIRED']);
-});
+    const own = upBench('a');
+    const request = { clientId: new Uint8Array(16), seq: 9, answeredBelow: 4 };
+    const operation: Operation = {
+      ...putOf('k', 'v'),
+      operation: { $case: 'delete', value: { key: new Uint8Array([1]), request } },
+    };
+    own.receive(operation);
+    own.results('a', refusedResult(own.last.operation.id, 'SESSION_EXPIRED'));
+    t.same(own.answers, ['SESSION_EXPIRED']);
+  },
+);
 
 t.test('a node that leaves the chain is hung up on, its operations move', async (t) => {
   const bench = upBench('a', 'b', 'c');
@@ -297,7 +303,12 @@ t.test('closing tells the waiting which of them may have been applied', async (t
 
 /** One thing that happens to a proxy while one write is pending. */
 type Happening =
-  | { readonly type: 'answer'; readonly which: number; readonly reason: string; readonly applied: boolean }
+  | {
+      readonly type: 'answer';
+      readonly which: number;
+      readonly reason: string;
+      readonly applied: boolean;
+    }
   | { readonly type: 'committed'; readonly which: number }
   | { readonly type: 'lose'; readonly node: string; readonly applied: boolean }
   | { readonly type: 'connect'; readonly node: string }
@@ -326,31 +337,34 @@ const happening$: fc.Arbitrary<Happening> = fc.oneof(
   }),
 );
 
-t.test('whatever happens, a write that may have been applied is never told to have failed', async () => {
-  fc.assert(
-    fc.property(fc.array(happening$, { maxLength: 30 }), (happenings) => {
-      const bench = upBench(...nodes);
-      bench.receive(putOf('k', 'v'));
-      // Attempts whose answer was given; of every other one nobody knows whether it was applied.
-      const refusedForSure = new Set<number>();
-      let epoch = 1;
-      let isOutcome = false;
-      for (const happening of happenings) {
-        if (bench.answers.length > 0) break;
-        isOutcome = happen(bench, happening, refusedForSure, () => {
-          epoch += 1;
-          return epoch;
-        });
-      }
-      if (bench.answers.length === 0) bench.tick(5_000);
-      const [word] = bench.answers;
-      if (bench.answers.length !== 1 || word === undefined) return false;
-      if (word.startsWith('put') || word === 'OUTCOME_UNKNOWN' || isOutcome) return true;
-      return bench.sent.every(({ operation }) => refusedForSure.has(operation.id));
-    }),
-    { numRuns: 3_000 },
-  );
-});
+t.test(
+  'whatever happens, a write that may have been applied is never told to have failed',
+  async () => {
+    fc.assert(
+      fc.property(fc.array(happening$, { maxLength: 30 }), (happenings) => {
+        const bench = upBench(...nodes);
+        bench.receive(putOf('k', 'v'));
+        // Attempts whose answer was given; of every other one nobody knows whether it was applied.
+        const refusedForSure = new Set<number>();
+        let epoch = 1;
+        let isOutcome = false;
+        for (const happening of happenings) {
+          if (bench.answers.length > 0) break;
+          isOutcome = happen(bench, happening, refusedForSure, () => {
+            epoch += 1;
+            return epoch;
+          });
+        }
+        if (bench.answers.length === 0) bench.tick(5_000);
+        const [word] = bench.answers;
+        if (bench.answers.length !== 1 || word === undefined) return false;
+        if (word.startsWith('put') || word === 'OUTCOME_UNKNOWN' || isOutcome) return true;
+        return bench.sent.every(({ operation }) => refusedForSure.has(operation.id));
+      }),
+      { numRuns: 3_000 },
+    );
+  },
+);
 
 /** True where it is the request's recorded outcome. */
 function happen(

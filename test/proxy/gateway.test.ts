@@ -4,14 +4,15 @@ import { NEVER } from 'rxjs';
 import t from 'tap';
 import { KeychainError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
+import { validateOperation } from '../../src/base/validate.js';
 import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 import { type GatewayHandle, startGateway } from '../../src/proxy/gateway.js';
-import type { ProxyHandle } from '../../src/proxy/runtime.js';
 import { routes } from '../../src/proxy/routes.js';
+import type { ProxyHandle } from '../../src/proxy/runtime.js';
 import type { ClusterVerbs } from '../../src/retry/cluster-verbs.js';
-import { validateOperation } from '../../src/base/validate.js';
 import { errorResult } from '../../src/wire/operation-error.js';
+import { refusal } from '../refusal.js';
 import { memberOf, viewOf } from './views.js';
 
 const served = { node: 'node-2', epoch: 3, watermark: 41, askedTail: true, chainId: 1 };
@@ -31,7 +32,10 @@ function resultOf(operation: Operation): OperationResult['result'] {
   switch (asked?.$case) {
     case 'get': {
       const value = new Uint8Array([0xff, 0x00, 0x10]);
-      return { $case: 'get', value: { value, revision: 40, createRevision: 2, version: 3, served } };
+      return {
+        $case: 'get',
+        value: { value, revision: 40, createRevision: 2, version: 3, served },
+      };
     }
     case 'put':
       return { $case: 'put', value: { revision: 42, served } };
@@ -95,7 +99,7 @@ async function startFake(t: Tap): Promise<Fake> {
   return Object.assign(fake, { gateway });
 }
 
-type Tap = typeof t;
+type Tap = Pick<typeof t, 'teardown'>;
 
 interface Reply {
   readonly status: number;
@@ -147,12 +151,17 @@ t.test('a read answers with proto3 JSON', async (t) => {
     version: '3',
     served: servedJson,
   });
-  t.match(fake.operations[0], { timeoutMs: 5_000, operation: { $case: 'get', value: { node: 'node-2' } } });
+  t.match(fake.operations[0], {
+    timeoutMs: 5_000,
+    operation: { $case: 'get', value: { node: 'node-2' } },
+  });
 });
 
 t.test('a raw read answers with the bytes and headers', async (t) => {
   const fake = await startFake(t);
-  const reply = await ask(fake, 'GET', '/v1/keys/k', { headers: { accept: 'application/octet-stream' } });
+  const reply = await ask(fake, 'GET', '/v1/keys/k', {
+    headers: { accept: 'application/octet-stream' },
+  });
   t.same([...reply.raw], [0xff, 0x00, 0x10]);
   t.match(reply.headers, {
     'content-type': 'application/octet-stream',
@@ -202,10 +211,17 @@ t.test('a write takes JSON and bytes', async (t) => {
   await ask(fake, 'PUT', '/v1/keys/k', { body: JSON.stringify({ value: 'AQI=' }) });
   const writes = fake.operations.map(({ operation }) =>
     operation?.$case === 'put'
-      ? [operation.value.key, operation.value.value].map((bytes) => Buffer.from(bytes).toString('hex'))
+      ? [operation.value.key, operation.value.value].map((bytes) =>
+          Buffer.from(bytes).toString('hex'),
+        )
       : [],
   );
-  t.same(writes, [['c3a9', 'ff00'], ['ff', ''], ['6b2f', '0102'], ['6b', '0102']]);
+  t.same(writes, [
+    ['c3a9', 'ff00'],
+    ['ff', ''],
+    ['6b2f', '0102'],
+    ['6b', '0102'],
+  ]);
 });
 
 t.test('a delete says whether the key existed', async (t) => {
@@ -241,36 +257,46 @@ t.test('a body that is wrong is answered with the field', async (t) => {
   t.equal(fake.operations.length, 0);
 });
 
-t.test('what is too large is answered with limit, size and flag, and the connection stays', async (t) => {
-  const fake = await startFake(t);
-  const key = await ask(fake, 'GET', `/v1/keys/${'%41'.repeat(65)}`);
-  t.match(key.body, {
-    details: [{ reason: 'KEY_TOO_LARGE', metadata: { limit: '64', actual: '65', flag: '--key-bytes-max' } }],
-  });
-  const value = new Uint8Array(limits.valueBytesMax + 1);
-  const tooLarge = {
-    status: 400,
-    body: {
+t.test(
+  'what is too large is answered with limit, size and flag, and the connection stays',
+  async (t) => {
+    const fake = await startFake(t);
+    const key = await ask(fake, 'GET', `/v1/keys/${'%41'.repeat(65)}`);
+    t.match(key.body, {
       details: [
         {
-          reason: 'VALUE_TOO_LARGE',
-          metadata: { limit: '300000', actual: '300001', flag: '--value-bytes-max' },
+          reason: 'KEY_TOO_LARGE',
+          metadata: { limit: '64', actual: '65', flag: '--key-bytes-max' },
         },
       ],
-    },
-  };
-  t.match(await ask(fake, 'PUT', '/v1/keys/k', { body: value, headers: raw }), tooLarge);
-  const body = JSON.stringify({ key: 'k', value: Buffer.from(value).toString('base64') });
-  t.match(await ask(fake, 'POST', '/v1/keys', { body }), tooLarge);
-  const huge = JSON.stringify({ key: 'k', value: 'A'.repeat(3_000_000) });
-  const reply = await ask(fake, 'POST', '/v1/keys', { body: huge });
-  t.match(reply.body, { details: [{ reason: 'VALUE_TOO_LARGE', metadata: { limit: '300000' } }] });
-  t.not(reply.headers.connection, 'close');
-  const largest = new Uint8Array(limits.valueBytesMax);
-  t.equal((await ask(fake, 'PUT', '/v1/keys/k', { body: largest, headers: raw })).status, 200);
-  const asJson = JSON.stringify({ key: 'k', value: Buffer.from(largest).toString('base64') });
-  t.equal((await ask(fake, 'POST', '/v1/keys', { body: asJson })).status, 200);
-});
+    });
+    const value = new Uint8Array(limits.valueBytesMax + 1);
+    const tooLarge = {
+      status: 400,
+      body: {
+        details: [
+          {
+            reason: 'VALUE_TOO_LARGE',
+            metadata: { limit: '300000', actual: '300001', flag: '--value-bytes-max' },
+          },
+        ],
+      },
+    };
+    t.match(await ask(fake, 'PUT', '/v1/keys/k', { body: value, headers: raw }), tooLarge);
+    const body = JSON.stringify({ key: 'k', value: Buffer.from(value).toString('base64') });
+    t.match(await ask(fake, 'POST', '/v1/keys', { body }), tooLarge);
+    const huge = JSON.stringify({ key: 'k', value: 'A'.repeat(3_000_000) });
+    const reply = await ask(fake, 'POST', '/v1/keys', { body: huge });
+    t.match(reply.body, {
+      details: [{ reason: 'VALUE_TOO_LARGE', metadata: { limit: '300000' } }],
+    });
+    t.not(reply.headers.connection, 'close');
+    const largest = new Uint8Array(limits.valueBytesMax);
+    t.equal((await ask(fake, 'PUT', '/v1/keys/k', { body: largest, headers: raw })).status, 200);
+    const asJson = JSON.stringify({ key: 'k', value: Buffer.from(largest).toString('base64') });
+    t.equal((await ask(fake, 'POST', '/v1/keys', { body: asJson })).status, 200);
+  },
+);
 
 t.test('time, request id and trace come as headers', async (t) => {
   const fake = await startFake(t);
@@ -286,7 +312,8 @@ t.test('time, request id and trace come as headers', async (t) => {
   const [operation] = fake.operations;
   t.equal(operation?.timeoutMs, 1_500);
   t.equal(Buffer.from(operation?.trace ?? []).toString('hex'), `${id}0123456789abcdef01`);
-  const request = operation?.operation?.$case === 'put' ? operation.operation.value.request : undefined;
+  const request =
+    operation?.operation?.$case === 'put' ? operation.operation.value.request : undefined;
   t.match(request, { seq: 7, answeredBelow: 3 });
   t.equal(Buffer.from(request?.clientId ?? []).toString('hex'), id);
   const traced = await ask(fake, 'GET', '/v1/keys/k', { headers: { 'x-keychaindb-trace': '1' } });
@@ -307,8 +334,15 @@ t.test('headers that are wrong are answered by name', async (t) => {
     ['x-keychaindb-request-id', `${'0'.repeat(32)}:2:3`, 'request.answered_below'],
   ];
   for (const [name, value, field] of cases) {
-    const reply = await ask(fake, 'PUT', '/v1/keys/k', { body: 'v', headers: { ...raw, [name]: value } });
-    t.match(reply, { status: 400, body: { details: [{ metadata: { field } }] } }, `${name}: ${value}`);
+    const reply = await ask(fake, 'PUT', '/v1/keys/k', {
+      body: 'v',
+      headers: { ...raw, [name]: value },
+    });
+    t.match(
+      reply,
+      { status: 400, body: { details: [{ metadata: { field } }] } },
+      `${name}: ${value}`,
+    );
   }
 });
 
@@ -416,7 +450,7 @@ t.test('a port in use names the flag', async (t) => {
   const fake = await startFake(t);
   const port = Number(fake.gateway.address.split(':')[1]);
   const again = startGateway({ host: '127.0.0.1', port } as Parameters<typeof startGateway>[0]);
-  await t.rejects(again, { reason: 'ADDRESS_IN_USE', metadata: { flag: '--http' } });
+  await t.rejects(again, refusal('ADDRESS_IN_USE', { flag: '--http' }));
 });
 
 t.test('no route hides another', async (t) => {

@@ -11,7 +11,10 @@ t.test('the head is the first serving member', async (t) => {
 
 t.test('reads are spread over all serving nodes in turn', async (t) => {
   const nodes = ['a', 'b', 'c'].map((id) => ({ ...well, id }));
-  t.same([0, 1, 2, 3].map((turn) => routeRead(nodes, turn, undefined)?.id), ['a', 'b', 'c', 'a']);
+  t.same(
+    [0, 1, 2, 3].map((turn) => routeRead(nodes, turn, undefined)?.id),
+    ['a', 'b', 'c', 'a'],
+  );
 });
 
 t.test('the node with the fewest attempts in flight is asked', async (t) => {

@@ -58,7 +58,10 @@ t.test('every coordinator is asked for views and the newest counts', async (t) =
   const { views, proxy } = startFake();
   const epochs: number[] = [];
   proxy.view$.subscribe((view) => epochs.push(view.epoch));
-  t.same(views.channels.map(({ address }) => address), ['c1:1', 'c2:1']);
+  t.same(
+    views.channels.map(({ address }) => address),
+    ['c1:1', 'c2:1'],
+  );
   t.equal(views.to('c1:1').sent.length, 1);
   views.to('c2:1').handler.message(viewOf(2, ['a']));
   views.to('c1:1').handler.message(viewOf(1, ['b']));
@@ -81,7 +84,10 @@ t.test('operations of one turn travel in one message and are answered each', asy
   answer(fake, 'a');
   const results = await Promise.all(answers);
   t.same(results.map(wordOf), ['put 7', 'get 5']);
-  t.same(results.map(({ id }) => id), [12, 11]);
+  t.same(
+    results.map(({ id }) => id),
+    [12, 11],
+  );
 });
 
 t.test('while a message is on its way the next one collects, up to its bound', async (t) => {
@@ -91,7 +97,9 @@ t.test('while a message is on its way the next one collects, up to its bound', a
   const first = fake.proxy.execute(getOf('k'));
   await settled();
   const sent = channel.sent.length;
-  const rest = Array.from({ length: messageLimits.itemsMax + 1 }, () => fake.proxy.execute(getOf('k')));
+  const rest = Array.from({ length: messageLimits.itemsMax + 1 }, () =>
+    fake.proxy.execute(getOf('k')),
+  );
   await settled();
   t.equal(channel.sent.length, sent);
   answer(fake, 'a');
@@ -172,7 +180,10 @@ t.test('what is wrong with an operation is said before it is sent', async (t) =>
   t.equal(wordOf(await proxy.execute(getOf('x'.repeat(17)))), 'KEY_TOO_LARGE');
   const large = await proxy.execute(putOf('k', 'x'.repeat(65)));
   t.match(large.result, {
-    value: { reason: 'VALUE_TOO_LARGE', metadata: { limit: '64', actual: '65', flag: '--value-bytes-max' } },
+    value: {
+      reason: 'VALUE_TOO_LARGE',
+      metadata: { limit: '64', actual: '65', flag: '--value-bytes-max' },
+    },
   });
   t.equal(wordOf(await proxy.execute({ ...getOf('k'), operation: undefined })), 'BAD_REQUEST');
 });

@@ -38,7 +38,10 @@ export function putOf(key: string, value: string, timeoutMs = 0): Operation {
     id: 12,
     timeoutMs,
     trace: noBytes,
-    operation: { $case: 'put', value: { key: bytes(key), value: bytes(value), request: undefined } },
+    operation: {
+      $case: 'put',
+      value: { key: bytes(key), value: bytes(value), request: undefined },
+    },
   };
 }
 
@@ -57,7 +60,10 @@ export function putResult(id: number, revision = 7): OperationResult {
 }
 
 export function refusedResult(id: number, reason: string): OperationResult {
-  return { id, result: { $case: 'error', value: { reason, message: 'said the node', metadata: {} } } };
+  return {
+    id,
+    result: { $case: 'error', value: { reason, message: 'said the node', metadata: {} } },
+  };
 }
 
 /** What a result says, in a word: its revision, or its reason. */

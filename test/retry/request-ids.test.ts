@@ -34,26 +34,29 @@ t.test('one request without an answer holds up ids beyond the span', async (t) =
   t.equal(isFull(ids), false);
 });
 
-t.test('answered_below is the lowest seq without an answer, whatever the order of answers', async () => {
-  fc.assert(
-    fc.property(fc.array(fc.nat({ max: 99 }), { maxLength: 300 }), (choices) => {
-      const ids = requestIds(clientId, 8);
-      const open: number[] = [];
-      for (const choice of choices) {
-        if (choice % 2 === 0 && !isFull(ids)) {
-          open.push(nextId(ids).seq);
-          take(ids);
-        } else if (open.length > 0) {
-          const [seq] = open.splice(choice % open.length, 1);
-          if (seq !== undefined) confirm(ids, seq);
+t.test(
+  'answered_below is the lowest seq without an answer, whatever the order of answers',
+  async () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat({ max: 99 }), { maxLength: 300 }), (choices) => {
+        const ids = requestIds(clientId, 8);
+        const open: number[] = [];
+        for (const choice of choices) {
+          if (choice % 2 === 0 && !isFull(ids)) {
+            open.push(nextId(ids).seq);
+            take(ids);
+          } else if (open.length > 0) {
+            const [seq] = open.splice(choice % open.length, 1);
+            if (seq !== undefined) confirm(ids, seq);
+          }
+          const lowest = open.length === 0 ? ids.next : Math.min(...open);
+          if (nextId(ids).answeredBelow !== lowest) return false;
         }
-        const lowest = open.length === 0 ? ids.next : Math.min(...open);
-        if (nextId(ids).answeredBelow !== lowest) return false;
-      }
-      return true;
-    }),
-  );
-});
+        return true;
+      }),
+    );
+  },
+);
 
 t.test('client ids of one seed differ and have 16 bytes', async (t) => {
   const seed = new Uint8Array(16).fill(255);

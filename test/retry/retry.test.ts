@@ -34,7 +34,13 @@ t.test('every reason has a meaning', async (t) => {
 });
 
 t.test('a read that a node refuses is tried elsewhere at once', async (t) => {
-  for (const reason of ['NOT_SERVING', 'LEASE_EXPIRED', 'NOT_HEAD', 'STALE_EPOCH', 'SHUTTING_DOWN'] as const) {
+  for (const reason of [
+    'NOT_SERVING',
+    'LEASE_EXPIRED',
+    'NOT_HEAD',
+    'STALE_EPOCH',
+    'SHUTTING_DOWN',
+  ] as const) {
     const { verdict } = run('read', [refused(reason)]);
     t.same(verdict, { type: 'retry', where: 'elsewhere', afterMs: 0 }, reason);
   }
@@ -49,12 +55,21 @@ t.test('an overloaded node is left alone for a while', async (t) => {
 });
 
 t.test('refusals without end wait longer and longer, up to a bound', async (t) => {
-  const many = run('write', Array.from({ length: 40 }, () => refused('NOT_HEAD')));
+  const many = run(
+    'write',
+    Array.from({ length: 40 }, () => refused('NOT_HEAD')),
+  );
   t.match(many.verdict, { type: 'retry', where: 'head', afterMs: 320 });
 });
 
 t.test('what is wrong with the request itself is final', async (t) => {
-  for (const reason of ['KEY_EMPTY', 'KEY_TOO_LARGE', 'VALUE_TOO_LARGE', 'BAD_REQUEST', 'KEY_NOT_FOUND'] as const) {
+  for (const reason of [
+    'KEY_EMPTY',
+    'KEY_TOO_LARGE',
+    'VALUE_TOO_LARGE',
+    'BAD_REQUEST',
+    'KEY_NOT_FOUND',
+  ] as const) {
     t.same(run('read', [refused(reason)]).verdict, { type: 'settle' }, reason);
     t.same(run('write', [refused(reason)]).verdict, { type: 'settle' }, reason);
   }
@@ -78,10 +93,13 @@ t.test('an expired session is renewed only where nothing can have been applied',
   });
 });
 
-t.test('refusals that applied nothing end, when the time is up, with the newest of them', async (t) => {
-  const { verdict } = run('write', [refused('NOT_SERVING'), refused('NOT_HEAD')], 0);
-  t.same(verdict, { type: 'giveUp', reason: 'NOT_HEAD' });
-});
+t.test(
+  'refusals that applied nothing end, when the time is up, with the newest of them',
+  async (t) => {
+    const { verdict } = run('write', [refused('NOT_SERVING'), refused('NOT_HEAD')], 0);
+    t.same(verdict, { type: 'giveUp', reason: 'NOT_HEAD' });
+  },
+);
 
 t.test('a late refusal resolves the attempt that was abandoned', async (t) => {
   const history = attemptHistory('write');
@@ -144,7 +162,8 @@ t.test('a write that may have been applied is never told to have failed', async 
         if (verdict.type === 'renew') return !applied;
         if (verdict.type === 'giveUp') return !applied || verdict.reason === 'OUTCOME_UNKNOWN';
         const { outcome } = attempt;
-        const isOutcome = outcome.type === 'refused' && meanings[outcome.reason].applied === 'outcome';
+        const isOutcome =
+          outcome.type === 'refused' && meanings[outcome.reason].applied === 'outcome';
         return isOutcome || !applied;
       }
       return !applied || reasonAtDeadline(history) === 'OUTCOME_UNKNOWN';

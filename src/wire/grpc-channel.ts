@@ -1,0 +1,183 @@
+import {
+  ChannelCredentials,
+  Client,
+  type ClientReadableStream,
+  Metadata,
+  type MethodDefinition,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
+import { messageBytesMax } from '../base/limits.js';
+import type { Acceptor, Channel, ChannelHandler, Dialer } from './channel.js';
+import { StreamChannel } from './stream-channel.js';
+
+/** Options of every connection between our own processes: we repeat what is lost ourselves, soon. */
+export const connectionOptions = {
+  'grpc.max_receive_message_length': messageBytesMax,
+  'grpc.max_send_message_length': messageBytesMax,
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.min_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 500,
+  'grpc.enable_retries': 0,
+  'grpc.enable_channelz': 0,
+  'grpc.service_config_disable_resolution': 1,
+} as const;
+
+const none = new Metadata();
+
+/** Connections of one process, one per address and lane: bulk data on one lane delays nothing on another. */
+export class Connections {
+  readonly #clients = new Map<string, Client>();
+  #closed = false;
+
+  client(address: string, lane: string): Client | undefined {
+    if (this.#closed) return undefined;
+    const name = `${lane} ${address}`;
+    let client = this.#clients.get(name);
+    if (client === undefined) {
+      client = new Client(address, ChannelCredentials.createInsecure(), {
+        ...connectionOptions,
+        // Part of what grpc-js tells connections apart by.
+        'grpc.primary_user_agent': `keychaindb-${lane}`,
+      });
+      this.#clients.set(name, client);
+    }
+    return client;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const client of this.#clients.values()) client.close();
+    this.#clients.clear();
+  }
+}
+
+/** Dials a bidirectional method. `lane`: methods of one lane share a connection. */
+export function dialBidi<Out, In>(
+  connections: Connections,
+  lane: string,
+  method: MethodDefinition<Out, In>,
+): Dialer<Out, In> {
+  return {
+    dial(address, handler) {
+      const channel = new StreamChannel<Out, In>();
+      const client = connections.client(address, lane);
+      if (client === undefined) return refused(channel, handler);
+      const call = client.makeBidiStreamRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        none,
+      );
+      listen(call, channel);
+      channel.attach(
+        {
+          write: (message, taken) => {
+            call.write(message, taken);
+          },
+          end: () => {
+            call.end();
+            call.cancel();
+          },
+        },
+        handler,
+      );
+      return channel;
+    },
+  };
+}
+
+/** Dials a method that answers one request with a stream: the first message sent is the request. */
+export function dialServerStream<Out, In>(
+  connections: Connections,
+  lane: string,
+  method: MethodDefinition<Out, In>,
+): Dialer<Out, In> {
+  return {
+    dial(address, handler) {
+      const channel = new StreamChannel<Out, In>();
+      const client = connections.client(address, lane);
+      if (client === undefined) return refused(channel, handler);
+      let call: ClientReadableStream<In> | undefined;
+      channel.attach(
+        {
+          write: (message, taken) => {
+            if (call !== undefined) return;
+            call = client.makeServerStreamRequest(
+              method.path,
+              method.requestSerialize,
+              method.responseDeserialize,
+              message,
+              none,
+            );
+            listen(call, channel);
+            taken();
+          },
+          end: () => call?.cancel(),
+        },
+        handler,
+      );
+      return channel;
+    },
+  };
+}
+
+function refused<Out, In>(
+  channel: StreamChannel<Out, In>,
+  handler: ChannelHandler<In>,
+): Channel<Out> {
+  channel.attach({ write: () => undefined, end: () => undefined }, handler);
+  channel.ended('the process is shutting down');
+  return channel;
+}
+
+function listen<Out, In>(call: ClientReadableStream<In>, channel: StreamChannel<Out, In>): void {
+  call.on('data', (message: In) => channel.arrived(message));
+  call.on('error', (error: Error) => channel.ended(error.message));
+  call.on('end', () => channel.close('ended by the server'));
+}
+
+/** Serves a bidirectional method. */
+export function serveBidi<Out, In>(
+  acceptor: Acceptor<Out, In>,
+): (call: ServerDuplexStream<In, Out>) => void {
+  return (call) => {
+    const channel = new StreamChannel<Out, In>();
+    const handler = acceptor(channel);
+    call.on('data', (message: In) => channel.arrived(message));
+    call.on('end', () => channel.close('ended by the client'));
+    call.on('cancelled', () => channel.ended('cancelled'));
+    call.on('error', (error: Error) => channel.ended(error.message));
+    channel.attach(
+      {
+        write: (message, taken) => {
+          call.write(message, taken);
+        },
+        end: () => call.end(),
+      },
+      handler,
+    );
+  };
+}
+
+/** Serves a method that answers one request with a stream. */
+export function serveServerStream<Out, In>(
+  acceptor: Acceptor<Out, In>,
+): (call: ServerWritableStream<In, Out>) => void {
+  return (call) => {
+    const channel = new StreamChannel<Out, In>();
+    const handler = acceptor(channel);
+    call.on('cancelled', () => channel.ended('cancelled'));
+    call.on('error', (error: Error) => channel.ended(error.message));
+    channel.attach(
+      {
+        write: (message, taken) => {
+          call.write(message, taken);
+        },
+        end: () => call.end(),
+      },
+      handler,
+    );
+    channel.arrived(call.request);
+  };
+}

@@ -1,0 +1,93 @@
+import {
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { HealthImplementation } from 'grpc-health-check';
+import { KeychainError } from '../base/errors.js';
+import { messageBytesMax } from '../base/limits.js';
+
+export interface GrpcService {
+  readonly definition: ServiceDefinition;
+  readonly implementation: UntypedServiceImplementation;
+}
+
+export interface GrpcListener {
+  /** host:port where it listens. */
+  readonly address: string;
+  /** What grpc.health.v1 answers. */
+  serving(isServing: boolean): void;
+  /** Takes nothing new, lets unary calls end for a while, then cuts. */
+  close(): Promise<void>;
+}
+
+/** Milliseconds that calls which are under way may take when a server closes. */
+const drainMs = 1_000;
+
+/** Listens with the services and grpc.health.v1. Rejects with ADDRESS_IN_USE, naming the flag. */
+export async function listen(options: {
+  /** host:port; port 0: any free one. */
+  readonly address: string;
+  /** The flag that the address came from. */
+  readonly flag: string;
+  readonly services: readonly GrpcService[];
+}): Promise<GrpcListener> {
+  const { address, flag, services } = options;
+  const server = new Server({
+    'grpc.max_receive_message_length': messageBytesMax,
+    'grpc.max_send_message_length': messageBytesMax,
+    'grpc.enable_channelz': 0,
+  });
+  for (const { definition, implementation } of services) {
+    server.addService(definition, implementation);
+  }
+  const health = new HealthImplementation({ '': 'NOT_SERVING' });
+  health.addToServer(server);
+  const port = await bind(server, address, flag);
+  const host = address.slice(0, address.lastIndexOf(':'));
+  return {
+    address: `${host}:${port}`,
+    serving: (isServing) => health.setStatus('', isServing ? 'SERVING' : 'NOT_SERVING'),
+    close: () => shutDown(server),
+  };
+}
+
+function bind(server: Server, address: string, flag: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+      if (error === null) resolve(port);
+      else reject(bindError(error, address, flag));
+    });
+  });
+}
+
+export function bindError(error: Error, address: string, flag: string): KeychainError {
+  if (/EADDRINUSE/.test(error.message)) {
+    return new KeychainError(
+      'ADDRESS_IN_USE',
+      `${address} is in use by another process: choose another address with ${flag}`,
+      { flag, address },
+      error,
+    );
+  }
+  return new KeychainError(
+    'BAD_REQUEST',
+    `can't listen on ${address} (${flag}): ${error.message}`,
+    { flag, address },
+    error,
+  );
+}
+
+function shutDown(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => {
+      server.forceShutdown();
+      resolve();
+    }, drainMs);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
