@@ -16,15 +16,15 @@ type Result = NonNullable<OperationResult['result']>;
 export function nodeKvService(node: () => NodeHandle): KVServer {
   return {
     get: (call, callback) =>
-      reply(run(node(), call, { $case: 'get', value: call.request }), callback, (r) =>
+      reply(run(node, call, { $case: 'get', value: call.request }), callback, (r) =>
         r.$case === 'get' ? r.value : undefined,
       ),
     put: (call, callback) =>
-      reply(run(node(), call, { $case: 'put', value: call.request }), callback, (r) =>
+      reply(run(node, call, { $case: 'put', value: call.request }), callback, (r) =>
         r.$case === 'put' ? r.value : undefined,
       ),
     delete: (call, callback) =>
-      reply(run(node(), call, { $case: 'delete', value: call.request }), callback, (r) =>
+      reply(run(node, call, { $case: 'delete', value: call.request }), callback, (r) =>
         r.$case === 'delete' ? r.value : undefined,
       ),
     session: serveBidi((channel) => node().acceptSession(channel)),
@@ -36,24 +36,23 @@ export function nodeChainService(node: () => NodeHandle): ChainServer {
     follow: serveBidi((channel) => node().acceptFollow(channel)),
     peer: serveBidi((channel) => node().acceptPeer(channel)),
     inspect: (call, callback) => {
-      node()
-        .inspect(call.request.hash)
-        .then(
-          (response) => callback(null, response),
-          (error: unknown) => callback(toServiceError(error)),
-        );
+      const inspected = async () => node().inspect(call.request.hash);
+      inspected().then(
+        (response) => callback(null, response),
+        (error: unknown) => callback(toServiceError(error)),
+      );
     },
   };
 }
 
 /** Runs one operation within the call's deadline; rejects with what it was refused with. */
 async function run(
-  node: NodeHandle,
+  node: () => NodeHandle,
   call: { getDeadline(): Date | number },
   operation: Asked,
 ): Promise<Result> {
   const timeoutMs = timeoutOf(call.getDeadline());
-  const { result } = await node.execute({ id: 0, timeoutMs, trace: noBytes, operation });
+  const { result } = await node().execute({ id: 0, timeoutMs, trace: noBytes, operation });
   if (result === undefined) throw new KeychainError('INTERNAL', 'an answer without a result');
   if (result.$case === 'error') throw fromOperationError(result.value);
   return result;

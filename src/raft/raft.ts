@@ -18,6 +18,8 @@ export interface RaftStatus {
   readonly commit: number;
   readonly applied: number;
   readonly last: EntryId;
+  /** A leader that has applied an entry of its own term: its state machine lacks nothing committed. */
+  readonly isCurrent: boolean;
 }
 
 /** A committed entry; a leader's no-op has an empty payload and isn't handed on. */
@@ -42,13 +44,7 @@ export interface RaftMember {
   /** Starts with the present one. */
   readonly status$: Observable<RaftStatus>;
   readonly status: RaftStatus;
-  /**
-   * Resolves when the entry is applied here (leader) or at the leader (follower: forwarded once). A
-   * proposal with a request id that was applied already answers with the recorded result.
-   */
-  propose(
-    payload: Uint8Array,
-    options: { readonly timeoutMs: number; readonly request?: RequestId },
-  ): Promise<ProposeOutcome>;
+  /** Resolves when the entry is applied here (leader) or at the leader (follower: forwarded once). */
+  propose(payload: Uint8Array, options: { readonly timeoutMs: number }): Promise<ProposeOutcome>;
   close(): Promise<void>;
 }

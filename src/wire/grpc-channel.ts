@@ -9,6 +9,7 @@ import {
 } from '@grpc/grpc-js';
 import { messageBytesMax } from '../base/limits.js';
 import type { Acceptor, Channel, ChannelHandler, Dialer } from './channel.js';
+import { toServiceError } from './grpc-errors.js';
 import { StreamChannel } from './stream-channel.js';
 
 /** Options of every connection between our own processes: we repeat what is lost ourselves, soon. */
@@ -137,13 +138,19 @@ function listen<Out, In>(call: ClientReadableStream<In>, channel: StreamChannel<
   call.on('end', () => channel.close('ended by the server'));
 }
 
-/** Serves a bidirectional method. */
+/** Serves a bidirectional method. An acceptor that throws refuses the call. */
 export function serveBidi<Out, In>(
   acceptor: Acceptor<Out, In>,
 ): (call: ServerDuplexStream<In, Out>) => void {
   return (call) => {
     const channel = new StreamChannel<Out, In>();
-    const handler = acceptor(channel);
+    let handler: ChannelHandler<In>;
+    try {
+      handler = acceptor(channel);
+    } catch (error) {
+      call.emit('error', toServiceError(error));
+      return;
+    }
     call.on('data', (message: In) => channel.arrived(message));
     call.on('end', () => channel.close('ended by the client'));
     call.on('cancelled', () => channel.ended('cancelled'));

@@ -117,7 +117,14 @@ function ask(
 ): Promise<Reply> {
   const [host, port] = fake.gateway.address.split(':');
   return new Promise((resolve, reject) => {
-    const sent = request({ host, port, method, path, headers: options.headers, agent: false });
+    const sent = request({
+      host,
+      port,
+      method,
+      path,
+      headers: { connection: 'keep-alive', ...options.headers },
+      agent: false,
+    });
     sent.on('error', reject);
     sent.on('response', (response) => {
       const chunks: Buffer[] = [];
@@ -449,7 +456,9 @@ t.test('a connection serves one request after the other', async (t) => {
 t.test('a port in use names the flag', async (t) => {
   const fake = await startFake(t);
   const port = Number(fake.gateway.address.split(':')[1]);
-  const again = startGateway({ host: '127.0.0.1', port } as Parameters<typeof startGateway>[0]);
+  const again = startGateway({ host: '127.0.0.1', port, limits } as Parameters<
+    typeof startGateway
+  >[0]);
   await t.rejects(again, refusal('ADDRESS_IN_USE', { flag: '--http' }));
 });
 

@@ -1,0 +1,318 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdir, open, rename, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:net';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
+import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
+import { clusterVerbs } from '../retry/cluster-verbs.js';
+import { Connections, dialServerStream } from '../wire/grpc-channel.js';
+import type { LimitFlags, TimingFlags } from './options.js';
+import { type ReadyNotice, say, untilStopped } from './process.js';
+import { table } from './table.js';
+
+export interface DemoFlags extends TimingFlags, LimitFlags {
+  readonly coordinators: number;
+  readonly nodes: number;
+  readonly proxies: number;
+  readonly dataDir: string;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  readonly basePort: number;
+  readonly json: boolean;
+}
+
+/** One process of the demo, as it stands in cluster.json. */
+interface DemoProcess {
+  readonly role: 'coordinator' | 'node' | 'proxy';
+  readonly id: string;
+  pid: number;
+  readonly grpc: string;
+  readonly http: string;
+  readonly dataDir: string;
+  readonly argv: readonly string[];
+}
+
+/** Milliseconds until the whole cluster must be ready. */
+const readyMs = 60_000;
+/** Milliseconds that processes may take to end before they are killed. */
+const stopMs = 5_000;
+
+/** Runs a whole cluster on this machine until it is told to stop. */
+export async function runDemo(flags: DemoFlags): Promise<void> {
+  const dir = resolve(flags.dataDir);
+  await mkdir(dir, { recursive: true });
+  const planned = await plan(flags, dir);
+  const demo = new Demo(planned, dir);
+  const stopped = untilStopped();
+  try {
+    progress(`starting ${planned.length} processes in ${dir}`);
+    await demo.start();
+    const isReady = await Promise.race([demo.ready().then(() => true), stopped.then(() => false)]);
+    if (isReady) {
+      await writeClusterFile(dir, planned);
+      if (flags.json) process.stdout.write(`${JSON.stringify(clusterJson(planned))}\n`);
+      else process.stdout.write(welcome(planned));
+      await stopped;
+    }
+  } finally {
+    await demo.stop();
+  }
+}
+
+function progress(text: string): void {
+  say(`[${(performance.now() / 1_000).toFixed(1)} s] ${text}`);
+}
+
+function clusterJson(processes: readonly DemoProcess[]): object {
+  return { ready: true, processes };
+}
+
+async function writeClusterFile(dir: string, processes: readonly DemoProcess[]): Promise<void> {
+  const file = join(dir, 'cluster.json');
+  await writeFile(`${file}.new`, `${JSON.stringify(clusterJson(processes), undefined, 2)}\n`);
+  await rename(`${file}.new`, file);
+}
+
+/** Ids, ports and command lines. */
+async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess[]> {
+  const { coordinators, nodes, proxies, basePort, grpcPort, httpPort } = flags;
+  const pairs = coordinators + nodes;
+  const free = await freePorts(pairs * 2 + proxies * 2);
+  let next = basePort;
+  const takeBase = (): number => (basePort === 0 ? (free.pop() ?? 0) : next++);
+  const roles = [
+    ...names('coordinator', coordinators),
+    ...names('node', nodes),
+    ...names('proxy', proxies),
+  ];
+  let proxyIndex = 0;
+  const placed = roles.map(({ role, id }) => {
+    if (role !== 'proxy') {
+      return { role, id, grpc: local(takeBase()), http: local(takeBase()) };
+    }
+    const index = proxyIndex++;
+    const grpc = grpcPort === 0 ? (free.pop() ?? 0) : grpcPort + index;
+    const http = httpPort === 0 ? (free.pop() ?? 0) : httpPort + index;
+    return { role, id, grpc: local(grpc), http: local(http) };
+  });
+  const group = placed.filter(({ role }) => role === 'coordinator');
+  const initialCluster = group.map(({ id, grpc }) => `${id}=${grpc}`).join(',');
+  const addresses = group.map(({ grpc }) => grpc).join(',');
+  const main = fileURLToPath(new URL('./main.js', import.meta.url));
+  return placed.map((process_) => {
+    const { role, id, grpc, http } = process_;
+    const dataDir = role === 'proxy' ? '' : join(dir, id);
+    const argv = [process.execPath, main, role, '--id', id, '--listen', grpc, '--http', http];
+    if (dataDir !== '') argv.push('--data-dir', dataDir);
+    if (role === 'coordinator') argv.push('--initial-cluster', initialCluster);
+    else argv.push('--coordinators', addresses);
+    argv.push(...timingArgs(flags));
+    if (role !== 'coordinator') argv.push(...limitArgs(flags));
+    return { ...process_, pid: 0, dataDir, argv };
+  });
+}
+
+function names(
+  role: DemoProcess['role'],
+  count: number,
+): readonly { readonly role: DemoProcess['role']; readonly id: string }[] {
+  return Array.from({ length: count }, (_, index) => ({ role, id: `${role}-${index + 1}` }));
+}
+
+function local(port: number): string {
+  return `127.0.0.1:${port}`;
+}
+
+function timingArgs(flags: TimingFlags): readonly string[] {
+  const { heartbeatMs, detectionMs, leaseMs, drift, electionMs } = flags;
+  return [
+    ...['--heartbeat-ms', `${heartbeatMs}`, '--detection-ms', `${detectionMs}`],
+    ...['--lease-ms', `${leaseMs}`, '--drift', `${drift}`, '--election-ms', `${electionMs}`],
+  ];
+}
+
+function limitArgs({ keyBytesMax, valueBytesMax }: LimitFlags): readonly string[] {
+  return ['--key-bytes-max', `${keyBytesMax}`, '--value-bytes-max', `${valueBytesMax}`];
+}
+
+/** Ports that were free a moment ago, all different. */
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<Server>((done, fail) => {
+          const server = createServer();
+          server.once('error', fail);
+          server.listen(0, '127.0.0.1', () => done(server));
+        }),
+    ),
+  );
+  const ports = servers.map((server) => {
+    const address = server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  });
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return ports;
+}
+
+class Demo {
+  readonly #processes: readonly DemoProcess[];
+  readonly #dir: string;
+  readonly #children = new Map<string, ChildProcess>();
+  #isStopping = false;
+  #failed: (error: Error) => void = () => undefined;
+  readonly #failure: Promise<never>;
+
+  constructor(processes: readonly DemoProcess[], dir: string) {
+    this.#processes = processes;
+    this.#dir = dir;
+    this.#failure = new Promise((_, reject) => {
+      this.#failed = reject;
+    });
+    this.#failure.catch(() => undefined);
+  }
+
+  async start(): Promise<void> {
+    await Promise.all(this.#processes.map((process_) => this.#spawn(process_)));
+  }
+
+  /** Resolves when every process listens and every node serves. */
+  async ready(): Promise<void> {
+    const addresses = this.#of('coordinator').map(({ grpc }) => grpc);
+    const verbs = clusterVerbs({ addresses, clock: systemClock });
+    const connections = new Connections();
+    try {
+      await this.#unlessFailed(this.#addNodes(verbs));
+      await this.#unlessFailed(this.#allServe(addresses, connections));
+      await this.#unlessFailed(this.#proxiesAnswer());
+    } finally {
+      verbs.close();
+      connections.close();
+    }
+  }
+
+  #of(role: DemoProcess['role']): readonly DemoProcess[] {
+    return this.#processes.filter((process_) => process_.role === role);
+  }
+
+  #unlessFailed<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.#failure]);
+  }
+
+  /** In order: the first one becomes the head. */
+  async #addNodes(verbs: ReturnType<typeof clusterVerbs>): Promise<void> {
+    for (const { id, grpc } of this.#of('node')) {
+      try {
+        await verbs.addMember(id, grpc, readyMs);
+      } catch (error) {
+        const isKnown = error instanceof KeychainError && error.reason === 'MEMBER_EXISTS';
+        if (!isKnown) throw error;
+      }
+    }
+    progress('the coordinators have a leader');
+  }
+
+  #allServe(addresses: readonly string[], connections: Connections): Promise<void> {
+    const ids = this.#of('node').map(({ id }) => id);
+    const dialer = dialServerStream(connections, 'views', CoordinatorService.watchViews);
+    return new Promise((resolve, reject) => {
+      let most = 0;
+      const look = (view: View): void => {
+        const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+        if (serving.length > most) {
+          most = serving.length;
+          progress(`${most} of ${ids.length} nodes serve`);
+        }
+        if (ids.every((id) => serving.some((m) => m.id === id))) resolve();
+      };
+      const cancel = systemClock.after(readyMs, () =>
+        reject(
+          new KeychainError(
+            'DEADLINE',
+            `the chain was not ready within ${readyMs / 1_000} s: look into ${this.#dir}/*.log`,
+          ),
+        ),
+      );
+      this.#failure.catch(cancel);
+      for (const address of addresses) {
+        const channel = dialer.dial(address, { message: look, closed: () => undefined });
+        channel.send({});
+      }
+    });
+  }
+
+  async #proxiesAnswer(): Promise<void> {
+    for (const { http } of this.#of('proxy')) {
+      const deadline = performance.now() + readyMs;
+      while (performance.now() < deadline) {
+        const response = await fetch(`http://${http}/readyz`).catch(() => undefined);
+        await response?.arrayBuffer();
+        if (response?.status === 200) break;
+        await new Promise((done) => {
+          systemClock.after(20, () => done(undefined));
+        });
+      }
+    }
+  }
+
+  async #spawn(process_: DemoProcess): Promise<void> {
+    const { id, argv } = process_;
+    const output = await open(join(this.#dir, `${id}.log`), 'a');
+    const [command = '', ...args] = argv;
+    const child = spawn(command, args, { stdio: ['ignore', output.fd, output.fd, 'ipc'] });
+    await output.close();
+    this.#children.set(id, child);
+    process_.pid = child.pid ?? 0;
+    let isUp = false;
+    child.on('message', (message) => {
+      isUp = (message as ReadyNotice).ready;
+    });
+    child.on('exit', (code, signal) => {
+      this.#children.delete(id);
+      if (this.#isStopping) return;
+      const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
+      if (!isUp) {
+        this.#failed(
+          new KeychainError('INTERNAL', `${id} ${how} while starting: ${this.#dir}/${id}.log`),
+        );
+      }
+      say(`${id} ${how}; it comes back with:\n  ${argv.map(quoted).join(' ')}`);
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    const children = [...this.#children.values()];
+    const ended = children.map((child) => new Promise((done) => child.once('exit', done)));
+    for (const child of children) child.kill('SIGTERM');
+    const timer = setTimeout(() => {
+      for (const child of this.#children.values()) child.kill('SIGKILL');
+    }, stopMs);
+    await Promise.all(ended);
+    clearTimeout(timer);
+  }
+}
+
+function quoted(word: string): string {
+  return /^[\w./:=,@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** A table, and lines to copy. */
+function welcome(processes: readonly DemoProcess[]): string {
+  const rows = processes.map(({ role, id, pid, grpc, http }) => [id, role, `${pid}`, grpc, http]);
+  const proxy = processes.find(({ role }) => role === 'proxy');
+  const at = proxy?.grpc === '127.0.0.1:7400' ? '' : ` --endpoints ${proxy?.grpc ?? ''}`;
+  return `${table(['ID', 'ROLE', 'PID', 'GRPC', 'HTTP'], rows)}
+The cluster is ready. Try:
+
+  npx keychaindb put${at} greeting hello
+  npx keychaindb get${at} greeting
+  npx keychaindb status${at}
+  curl http://${proxy?.http ?? ''}/v1/keys/greeting
+
+Ctrl-C ends it; its data stays.
+`;
+}

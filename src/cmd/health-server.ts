@@ -1,0 +1,72 @@
+import { createServer } from 'node:http';
+import { bindError } from '../wire/grpc-server.js';
+
+export interface HealthCheck {
+  readonly name: string;
+  /** '' where it passes. */
+  readonly failed: string;
+}
+
+export interface HealthServer {
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+/** /livez, /readyz[?verbose] and /healthz of a coordinator or a node; a proxy's stand in its gateway. */
+export function startHealthServer(
+  address: string,
+  checks: () => readonly HealthCheck[],
+): Promise<HealthServer> {
+  const server = createServer((request, response) => {
+    const { status, type, body } = answer(request.url ?? '/', checks);
+    response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
+    response.end(body);
+  });
+  const colon = address.lastIndexOf(':');
+  const host = address.slice(0, colon);
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(bindError(error, address, '--http')));
+    server.listen(Number(address.slice(colon + 1)), host, () => {
+      const bound = server.address();
+      const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
+      resolve({
+        address: `${host}:${port}`,
+        close: () =>
+          new Promise((done) => {
+            server.close(() => done());
+            server.closeAllConnections();
+          }),
+      });
+    });
+  });
+}
+
+function answer(
+  url: string,
+  checks: () => readonly HealthCheck[],
+): { readonly status: number; readonly type: string; readonly body: string } {
+  const plain = 'text/plain; charset=utf-8';
+  const [path, query = ''] = url.split('?');
+  if (path === '/livez') return { status: 200, type: plain, body: 'ok\n' };
+  const all = checks();
+  const isReady = all.every(({ failed }) => failed === '');
+  const status = isReady ? 200 : 503;
+  if (path === '/healthz') {
+    const body = `{"status":"${isReady ? 'SERVING' : 'NOT_SERVING'}"}`;
+    return { status, type: 'application/json', body };
+  }
+  if (path === '/readyz') {
+    if (isReady && !new URLSearchParams(query).has('verbose')) {
+      return { status, type: plain, body: 'ok\n' };
+    }
+    const lines = all.map(({ name, failed }) =>
+      failed === '' ? `[+]${name} ok` : `[-]${name} failed: ${failed}`,
+    );
+    const body = `${lines.join('\n')}\nreadyz check ${isReady ? 'passed' : 'failed'}\n`;
+    return { status, type: plain, body };
+  }
+  const message = `there is no GET ${path}`;
+  const detail = { reason: 'ROUTE_NOT_FOUND', domain: 'keychaindb', metadata: {} };
+  const body = JSON.stringify({ code: 5, message, details: [detail] });
+  return { status: 404, type: 'application/json', body };
+}

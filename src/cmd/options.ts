@@ -1,0 +1,138 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { keyBytesMaxDefault, valueBytesMaxDefault } from '../base/limits.js';
+import { type Timing, timingDefault } from '../base/timing.js';
+import type { OperationLimits } from '../base/validate.js';
+
+/** An option with its environment variable: KEYCHAINDB_<FLAG>. */
+export function flag(flags: string, description: string): Option {
+  const option = new Option(flags, description);
+  return option.env(`KEYCHAINDB_${option.name().toUpperCase().replaceAll('-', '_')}`);
+}
+
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least || value > most) {
+      throw new InvalidArgumentError(`a whole number from ${least} to ${most} is wanted.`);
+    }
+    return value;
+  };
+}
+
+export function hostPort(text: string): string {
+  const colon = text.lastIndexOf(':');
+  const port = Number(text.slice(colon + 1));
+  const host = text.slice(0, colon);
+  if (
+    colon < 1 ||
+    !/^\d{1,5}$/.test(text.slice(colon + 1)) ||
+    port > 65_535 ||
+    /[\s/]/.test(host)
+  ) {
+    throw new InvalidArgumentError('HOST:PORT is wanted.');
+  }
+  return text;
+}
+
+export function hostPorts(text: string): readonly string[] {
+  return text.split(',').map(hostPort);
+}
+
+/** ID=HOST:PORT,… */
+export function initialCluster(text: string): ReadonlyMap<string, string> {
+  const members = new Map<string, string>();
+  for (const part of text.split(',')) {
+    const mark = part.indexOf('=');
+    const id = part.slice(0, mark);
+    if (mark < 1) throw new InvalidArgumentError('ID=HOST:PORT,… is wanted.');
+    if (members.has(id)) throw new InvalidArgumentError(`${id} is named twice.`);
+    members.set(id, hostPort(part.slice(mark + 1)));
+  }
+  return members;
+}
+
+/** "2s", "500ms" or a number of milliseconds. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('2s, 500ms or 1m is wanted.');
+  const unit = { ms: 1, s: 1_000, m: 60_000 }[match[2] ?? 'ms'] ?? 1;
+  const milliseconds = Number(match[1]) * unit;
+  if (milliseconds < 1 || milliseconds > 60_000) {
+    throw new InvalidArgumentError('1ms to 60s is wanted.');
+  }
+  return milliseconds;
+}
+
+export interface TimingFlags {
+  readonly heartbeatMs: number;
+  readonly detectionMs: number;
+  readonly leaseMs: number;
+  readonly drift: number;
+  readonly electionMs: number;
+}
+
+/** The same on every process of a cluster. */
+export function addTimingFlags(command: Command): Command {
+  const ms = wholeNumber(5, 600_000);
+  return command
+    .addOption(
+      flag('--heartbeat-ms <ms>', 'interval of heartbeats and promise renewals')
+        .argParser(ms)
+        .default(timingDefault.heartbeatMs),
+    )
+    .addOption(
+      flag('--detection-ms <ms>', 'silence after which a member is taken out of the chain')
+        .argParser(ms)
+        .default(timingDefault.detectionMs),
+    )
+    .addOption(
+      flag('--lease-ms <ms>', 'how long a promise between nodes is relied on')
+        .argParser(ms)
+        .default(timingDefault.leaseMs),
+    )
+    .addOption(
+      flag('--drift <part>', 'bound on the drift between two clocks')
+        .argParser((text) => {
+          const value = Number(text);
+          if (!(value >= 0 && value <= 0.2)) {
+            throw new InvalidArgumentError('0 to 0.2 is wanted.');
+          }
+          return value;
+        })
+        .default(timingDefault.drift),
+    )
+    .addOption(
+      flag('--election-ms <ms>', 'least time without a leader before an election')
+        .argParser(ms)
+        .default(timingDefault.electionMs),
+    );
+}
+
+export function timingOf(flags: TimingFlags): Timing {
+  const { heartbeatMs, detectionMs, leaseMs, drift, electionMs } = flags;
+  return { heartbeatMs, detectionMs, leaseMs, drift, electionMs };
+}
+
+export interface LimitFlags {
+  readonly keyBytesMax: number;
+  readonly valueBytesMax: number;
+}
+
+/** The same on every node and proxy of a cluster. */
+export function addLimitFlags(command: Command): Command {
+  return command
+    .addOption(
+      flag('--key-bytes-max <bytes>', 'longest key')
+        .argParser(wholeNumber(1, 64 << 10))
+        .default(keyBytesMaxDefault),
+    )
+    .addOption(
+      flag('--value-bytes-max <bytes>', 'largest value')
+        .argParser(wholeNumber(1, 4 << 20))
+        .default(valueBytesMaxDefault),
+    );
+}
+
+export function limitsOf({ keyBytesMax, valueBytesMax }: LimitFlags): OperationLimits {
+  return { keyBytesMax, valueBytesMax };
+}

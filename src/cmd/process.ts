@@ -1,0 +1,46 @@
+import { KeychainError } from '../base/errors.js';
+import { exitCodeOf, exitCodes } from './exit-codes.js';
+
+/** What a role tells whoever started it, over IPC where there is any. */
+export interface ReadyNotice {
+  readonly ready: true;
+  readonly grpc: string;
+  readonly http: string;
+}
+
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** Ends the process at once: nothing after a broken invariant or a failed sync is ever acknowledged. */
+export function fatal(who: string): (error: unknown) => void {
+  return (error) => {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const message = error instanceof KeychainError ? error.message : text;
+    say(`${who}: ${message}`);
+    process.exit(exitCodes.failed);
+  };
+}
+
+/** Prints why a verb failed and names the exit code; to be returned from it. */
+export function failed(thrown: unknown): number {
+  const error = KeychainError.from(thrown);
+  say(`${error.reason}: ${error.message}`);
+  return exitCodeOf(error);
+}
+
+export function announce(who: string, grpc: string, http: string): void {
+  say(`${who}: gRPC on ${grpc}, HTTP on ${http}`);
+  const notice: ReadyNotice = { ready: true, grpc, http };
+  process.send?.(notice);
+}
+
+/** Resolves at SIGINT or SIGTERM, or when the process that started this one over IPC is gone. */
+export function untilStopped(): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = (): void => resolve();
+    process.once('SIGINT', stop);
+    process.once('SIGTERM', stop);
+    if (process.channel) process.once('disconnect', stop);
+  });
+}

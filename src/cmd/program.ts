@@ -1,0 +1,227 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import type { CoordinatorFlags } from './coordinator.js';
+import type { DemoFlags } from './demo.js';
+import { exitCodes } from './exit-codes.js';
+import type { NodeFlags } from './node.js';
+import {
+  addLimitFlags,
+  addTimingFlags,
+  duration,
+  flag,
+  hostPort,
+  hostPorts,
+  initialCluster,
+  wholeNumber,
+} from './options.js';
+import { failed } from './process.js';
+import type { ProxyFlags } from './proxy.js';
+import * as verbs from './verbs.js';
+
+/** The version of the package. */
+export function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** Parses the arguments and runs a verb; sets the exit code (docs/names.md). */
+export async function run(argv: readonly string[]): Promise<void> {
+  try {
+    await program().parseAsync([...argv]);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    } else {
+      process.exitCode = failed(error);
+    }
+  }
+}
+
+/** Every verb there is. */
+export function program(): Command {
+  const root = new Command('keychaindb')
+    .description('A strongly consistent, fault-tolerant key-value store: chain replication (CRAQ).')
+    .showSuggestionAfterError()
+    .showHelpAfterError('(--help shows what there is)')
+    .exitOverride();
+  for (const command of [coordinator(), node(), proxy(), demo()]) root.addCommand(command);
+  root.addCommand(get());
+  root.addCommand(put());
+  root.addCommand(del());
+  root.addCommand(
+    client('status', 'the chain, the coordinators, and what is wrong').action(verb(verbs.status)),
+  );
+  root.addCommand(chain());
+  root
+    .command('version')
+    .description('print the version')
+    .action(() => {
+      process.stdout.write(`${version()}\n`);
+    });
+  inherit(root);
+  return root;
+}
+
+/** Subcommands made apart don't inherit how errors are handled. */
+function inherit(parent: Command): void {
+  for (const command of parent.commands) {
+    command.copyInheritedSettings(parent);
+    inherit(command);
+  }
+}
+
+function role(name: string, description: string, http: string): Command {
+  return new Command(name)
+    .description(description)
+    .addOption(
+      flag('--id <id>', 'name of this process, unique in the cluster').makeOptionMandatory(),
+    )
+    .addOption(
+      flag('--listen <host:port>', 'where it serves gRPC')
+        .argParser(hostPort)
+        .makeOptionMandatory(),
+    )
+    .addOption(flag('--http <host:port>', http).argParser(hostPort).makeOptionMandatory());
+}
+
+function coordinator(): Command {
+  const command = role('coordinator', 'run a coordinator', 'where it answers /livez and /readyz')
+    .addOption(flag('--data-dir <dir>', 'its folder').makeOptionMandatory())
+    .addOption(
+      flag('--initial-cluster <id=host:port,…>', 'every coordinator, this one included')
+        .argParser(initialCluster)
+        .makeOptionMandatory(),
+    );
+  return addTimingFlags(command).action(async (flags: CoordinatorFlags) => {
+    const { runCoordinator } = await import('./coordinator.js');
+    await runCoordinator(flags);
+    process.exit(exitCodes.ok);
+  });
+}
+
+function coordinatorsFlag(command: Command): Command {
+  return command.addOption(
+    flag('--coordinators <host:port,…>', 'every coordinator')
+      .argParser(hostPorts)
+      .makeOptionMandatory(),
+  );
+}
+
+function node(): Command {
+  const command = role('node', 'run a chain node', 'where it answers /livez and /readyz')
+    .addOption(flag('--data-dir <dir>', 'its folder').makeOptionMandatory())
+    .addOption(
+      flag('--advertise <host:port>', 'where others reach it, if not at --listen').argParser(
+        hostPort,
+      ),
+    )
+    .addOption(
+      flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
+    );
+  return addLimitFlags(addTimingFlags(coordinatorsFlag(command))).action(
+    async (flags: NodeFlags) => {
+      const { runNode } = await import('./node.js');
+      await runNode(flags);
+      process.exit(exitCodes.ok);
+    },
+  );
+}
+
+function proxy(): Command {
+  const command = role('proxy', 'run a proxy', 'where it serves HTTP JSON');
+  return addLimitFlags(addTimingFlags(coordinatorsFlag(command))).action(
+    async (flags: ProxyFlags) => {
+      const { runProxy } = await import('./proxy.js');
+      await runProxy(flags);
+      process.exit(exitCodes.ok);
+    },
+  );
+}
+
+function demo(): Command {
+  const port = wholeNumber(0, 65_535);
+  const command = new Command('demo')
+    .description('run a whole cluster on this machine')
+    .addOption(
+      flag('--coordinators <count>', 'coordinators').argParser(wholeNumber(1, 7)).default(3),
+    )
+    .addOption(flag('--nodes <count>', 'chain nodes').argParser(wholeNumber(1, 16)).default(3))
+    .addOption(flag('--proxies <count>', 'proxies').argParser(wholeNumber(1, 8)).default(1))
+    .addOption(flag('--data-dir <dir>', 'where the folders stand').default('keychaindb-data'))
+    .addOption(
+      flag('--http-port <port>', 'HTTP of the first proxy; 0: any free one')
+        .argParser(port)
+        .default(7480),
+    )
+    .addOption(
+      flag('--grpc-port <port>', 'gRPC of the first proxy; 0: any free one')
+        .argParser(port)
+        .default(7400),
+    )
+    .addOption(
+      flag('--base-port <port>', 'first port of the others; 0: any free ones')
+        .argParser(port)
+        .default(7100),
+    )
+    .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
+  return addLimitFlags(addTimingFlags(command)).action(async (flags: DemoFlags) => {
+    const { runDemo } = await import('./demo.js');
+    await runDemo(flags);
+    process.exit(exitCodes.ok);
+  });
+}
+
+function client(name: string, description: string): Command {
+  return new Command(name)
+    .description(description)
+    .addOption(
+      flag('--endpoints <host:port,…>', 'gRPC of proxies')
+        .argParser(hostPorts)
+        .default(['127.0.0.1:7400'], '127.0.0.1:7400'),
+    )
+    .addOption(
+      flag('--timeout <time>', 'how long it may take: 2s, 500ms')
+        .argParser(duration)
+        .default(5_000, '5s'),
+    )
+    .addOption(
+      flag('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'),
+    );
+}
+
+/** Runs a verb of the client; what it returns is the exit code. */
+function verb<Args extends readonly unknown[]>(
+  action: (...args: [...Args, verbs.ClientFlags]) => Promise<number>,
+): (...args: [...Args, verbs.ClientFlags]) => Promise<void> {
+  return async (...args) => {
+    process.exitCode = await action(...args);
+  };
+}
+
+function get(): Command {
+  return client('get', 'print the value of a key')
+    .argument('<key>')
+    .addOption(flag('--node <id>', 'ask this node'))
+    .action(verb(verbs.get));
+}
+
+function put(): Command {
+  return client('put', 'store a value; - reads it from stdin')
+    .argument('<key>')
+    .argument('<value>')
+    .action(verb(verbs.put));
+}
+
+function del(): Command {
+  return client('del', 'delete a key').argument('<key>').action(verb(verbs.del));
+}
+
+function chain(): Command {
+  const command = new Command('chain').description('the members of the chain');
+  command.addCommand(client('members', 'print them, head to tail').action(verb(verbs.members)));
+  command.addCommand(
+    client('add', 'add a node').argument('<id>').argument('<address>').action(verb(verbs.add)),
+  );
+  command.addCommand(client('remove', 'remove a node').argument('<id>').action(verb(verbs.remove)));
+  return command;
+}

@@ -1,0 +1,159 @@
+import { connect, type KeychainClient, type Member, type View } from '../client/client.js';
+import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
+import { deleteJson, getJson, membersJson, putJson, statusJson } from '../proxy/json.js';
+import { exitCodes } from './exit-codes.js';
+import { failed, say } from './process.js';
+import { table } from './table.js';
+
+export interface ClientFlags {
+  readonly endpoints: readonly string[];
+  readonly timeout: number;
+  readonly output: 'table' | 'json';
+}
+
+/** Connects, works, closes; the exit code of what went wrong. */
+async function withClient(
+  { endpoints, timeout }: ClientFlags,
+  work: (client: KeychainClient) => Promise<number>,
+): Promise<number> {
+  const client = connect({ endpoints, timeoutMs: timeout });
+  try {
+    return await work(client);
+  } catch (error) {
+    return failed(error);
+  } finally {
+    client.close();
+  }
+}
+
+function print(text: string | Uint8Array): void {
+  process.stdout.write(text);
+  if (typeof text !== 'string' || !text.endsWith('\n')) process.stdout.write('\n');
+}
+
+export function get(key: string, flags: ClientFlags & { readonly node?: string }): Promise<number> {
+  return withClient(flags, async (client) => {
+    const response = await client.get(key, flags.node === undefined ? {} : { node: flags.node });
+    if (response === undefined) {
+      say(`KEY_NOT_FOUND: there is no key ${JSON.stringify(key)}`);
+      return exitCodes.notFound;
+    }
+    print(flags.output === 'json' ? getJson(response) : response.value);
+    return exitCodes.ok;
+  });
+}
+
+export function put(key: string, value: string, flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    const response = await client.put(key, value === '-' ? await stdin() : value);
+    print(flags.output === 'json' ? putJson(response) : `revision ${response.revision}`);
+    return exitCodes.ok;
+  });
+}
+
+async function stdin(): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+export function del(key: string, flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    const response = await client.delete(key);
+    const text = response.existed ? 'deleted' : 'there was none';
+    print(
+      flags.output === 'json' ? deleteJson(response) : `${text}, revision ${response.revision}`,
+    );
+    return exitCodes.ok;
+  });
+}
+
+export function members(flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    const view = await client.members();
+    print(flags.output === 'json' ? membersJson(view) : membersTable(view));
+    return exitCodes.ok;
+  });
+}
+
+export function add(id: string, address: string, flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    await client.addMember(id, address);
+    if (flags.output === 'json') print('{}');
+    else say(`${id} was added: it joins the chain when it runs`);
+    return exitCodes.ok;
+  });
+}
+
+export function remove(id: string, flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    await client.removeMember(id);
+    if (flags.output === 'json') print('{}');
+    else say(`${id} was removed`);
+    return exitCodes.ok;
+  });
+}
+
+/** Exit code 6 where something is wrong. */
+export function status(flags: ClientFlags): Promise<number> {
+  return withClient(flags, async (client) => {
+    const [view, cluster] = await Promise.all([client.members(), client.status()]);
+    const wrong = faults(view, cluster.leader);
+    if (flags.output === 'json') {
+      const { configuration } = JSON.parse(membersJson(view)) as { configuration: unknown };
+      const parsed = JSON.parse(statusJson(cluster)) as object;
+      print(JSON.stringify({ configuration, cluster: parsed, problems: wrong }));
+    } else {
+      print(membersTable(view));
+      const rows = Object.entries(cluster.members).map(([id, address]) => [
+        id,
+        address,
+        id === cluster.leader ? 'leader' : '',
+      ]);
+      print(`\nepoch ${view.epoch}, term ${cluster.term}\n`);
+      print(table(['COORDINATOR', 'ADDRESS', ''], rows));
+      for (const problem of wrong) say(`problem: ${problem}`);
+    }
+    return wrong.length === 0 ? exitCodes.ok : exitCodes.unhealthy;
+  });
+}
+
+function faults(view: View, leader: string): readonly string[] {
+  const wrong: string[] = [];
+  if (leader === '') wrong.push('the coordinators have no leader');
+  const last = view.members.filter((m) => m.state === MemberState.LASTSRV);
+  if (last.length > 0) {
+    wrong.push(`none of the serving members is heard: start ${last.map((m) => m.id).join(' or ')}`);
+  }
+  if (view.members.length === 0) {
+    wrong.push('the chain has no member: keychaindb chain add ID HOST:PORT');
+  }
+  for (const { id, state } of view.others) {
+    if (state === MemberState.OFFLINE) {
+      wrong.push(`${id} is not heard: start it, or keychaindb chain remove ${id}`);
+    }
+  }
+  return wrong;
+}
+
+const stateNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(MemberState).map(([name, value]) => [value, name]),
+);
+
+function membersTable({ members: chain, others }: View): string {
+  const row = (m: Member, role: string): readonly string[] => [
+    m.id,
+    m.address,
+    stateNames.get(m.state) ?? '',
+    role,
+  ];
+  const serving = chain.filter((m) => m.state === MemberState.SERVING);
+  const roleOf = (m: Member): string => {
+    const roles = [m === serving[0] ? 'head' : '', m === serving.at(-1) ? 'tail' : ''];
+    return roles.filter((role) => role !== '').join(', ');
+  };
+  return table(
+    ['NODE', 'ADDRESS', 'STATE', 'ROLE'],
+    [...chain.map((m) => row(m, roleOf(m))), ...others.map((m) => row(m, ''))],
+  );
+}

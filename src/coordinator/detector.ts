@@ -1,0 +1,283 @@
+import { equalBytes } from '../base/bytes.js';
+import { promiseMs, type Timing } from '../base/timing.js';
+import {
+  type ChangeView,
+  type Member,
+  MemberState,
+  type NodeHeartbeat,
+  type RegistryCommand,
+} from '../gen/keychaindb/v1/coordinator.js';
+import type { RegistryState } from './registry-state.js';
+
+/** The last word of a node, by this coordinator's clock. */
+export interface Heard {
+  readonly beat: NodeHeartbeat;
+  /** Monotonic milliseconds. */
+  readonly at: number;
+}
+
+/** What a coordinator knows of the nodes. Every coordinator keeps one, so that a new leader has it (R13). */
+export interface DetectorState {
+  /** By node id; the highest incarnation heard. */
+  readonly heard: Map<string, Heard>;
+  /** When this coordinator began to listen. */
+  readonly startedAt: number;
+  /** When it became leader. */
+  leaderSince: number;
+  /** When it learned of the newest view. */
+  viewSince: number;
+  /** Since when a member has been named by peers that lack it: by name. */
+  readonly suspected: Map<string, number>;
+  /** Since when a survivor has waited to be reinstated. */
+  survivorSince: number | undefined;
+}
+
+export function emptyDetector(now: number): DetectorState {
+  return {
+    heard: new Map(),
+    startedAt: now,
+    leaderSince: now,
+    viewSince: now,
+    suspected: new Map(),
+    survivorSince: undefined,
+  };
+}
+
+/** A heartbeat. An older process's is not taken. */
+export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: number): void {
+  const known = state.heard.get(beat.id);
+  if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
+  state.heard.set(beat.id, { beat, at: now });
+}
+
+/**
+ * What the leader proposes now, or nothing. One command at a time: the next one is decided on its outcome.
+ * Pure but for the waiting times that `state` keeps.
+ */
+export function detect(
+  registry: RegistryState,
+  state: DetectorState,
+  timing: Timing,
+  now: number,
+): RegistryCommand | undefined {
+  if (now - state.leaderSince < timing.heartbeatMs) return undefined;
+  const look = new Look(registry, state, timing, now);
+  return (
+    look.newProcess() ??
+    look.survivor() ??
+    look.silentMember() ??
+    look.idleMember() ??
+    look.severedMember() ??
+    look.reported() ??
+    look.nextToSync()
+  );
+}
+
+/** Is this process heard: its own incarnation, within T? */
+export function isHeard(
+  state: DetectorState,
+  member: { readonly id: string; readonly incarnation: number },
+  timing: Timing,
+  now: number,
+): boolean {
+  const heard = state.heard.get(member.id);
+  return (
+    heard !== undefined &&
+    heard.beat.incarnation === member.incarnation &&
+    now - heard.at < timing.detectionMs
+  );
+}
+
+class Look {
+  readonly #registry: RegistryState;
+  readonly #state: DetectorState;
+  readonly #timing: Timing;
+  readonly #now: number;
+  readonly #serving: readonly Member[];
+  readonly #isServed: boolean;
+
+  constructor(registry: RegistryState, state: DetectorState, timing: Timing, now: number) {
+    this.#registry = registry;
+    this.#state = state;
+    this.#timing = timing;
+    this.#now = now;
+    this.#serving = registry.view.members.filter((m) => m.state === MemberState.SERVING);
+    this.#isServed = this.#serving.some((m) => this.#hears(m));
+  }
+
+  #hears(member: Member): boolean {
+    return isHeard(this.#state, member, this.#timing, this.#now);
+  }
+
+  #change(change: NonNullable<ChangeView['change']>): RegistryCommand {
+    const expectedEpoch = this.#registry.view.epoch;
+    return { command: { $case: 'changeView', value: { expectedEpoch, change } } };
+  }
+
+  /** A process of a higher incarnation registers; one that asks to join, and never was here, is added. */
+  newProcess(): RegistryCommand | undefined {
+    const { view, incarnations } = this.#registry;
+    const all = [...view.members, ...view.others];
+    for (const { beat, at } of this.#state.heard.values()) {
+      if (this.#now - at >= this.#timing.detectionMs) continue;
+      const { id, incarnation, storeId, address } = beat;
+      const isKnown = all.some((m) => m.id === id);
+      if (isKnown && incarnation > (incarnations.get(id) ?? 0)) {
+        if (all.some((m) => m.address === address && m.id !== id)) continue;
+        return {
+          command: { $case: 'register', value: { id, incarnation, storeId, address } },
+        };
+      }
+      const isNew = !isKnown && !incarnations.has(id);
+      if (beat.join && isNew && !all.some((m) => m.address === address)) {
+        return { command: { $case: 'addMember', value: { id, address } } };
+      }
+    }
+    return undefined;
+  }
+
+  /** R10: nobody who serves is heard. The longest log among the returned stores goes on alone. */
+  survivor(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    if (this.#isServed) {
+      this.#state.survivorSince = undefined;
+      return undefined;
+    }
+    const isFirst = this.#serving.length === 0;
+    const waiting = view.others.filter(
+      (m) => m.state === MemberState.WAITING && this.#hears(m) && this.#isIntact(m),
+    );
+    const back = isFirst
+      ? waiting
+      : waiting.filter((m) => this.#serving.some((s) => equalBytes(s.storeId, m.storeId)));
+    if (back.length === 0) return undefined;
+    this.#state.survivorSince ??= this.#now;
+    // Of all there is nothing to wait for; a coordinator that has just started may not have heard who serves.
+    const isAll = isFirst ? view.others[0] === back[0] : back.length === this.#serving.length;
+    const { detectionMs } = this.#timing;
+    const waited = Math.min(
+      this.#now - this.#state.survivorSince,
+      this.#now - this.#state.startedAt,
+      this.#now - this.#state.leaderSince,
+    );
+    if (!isAll && waited < detectionMs) return undefined;
+    const longest = isFirst ? back[0] : this.#longest(back);
+    if (longest === undefined) return undefined;
+    const { id, incarnation } = longest;
+    return this.#change({ $case: 'reinstate', value: { id, incarnation } });
+  }
+
+  #isIntact(member: Member): boolean {
+    const beat = this.#state.heard.get(member.id)?.beat;
+    const { lineage } = this.#registry.view;
+    return (
+      beat !== undefined && !beat.incomplete && (beat.lineage === lineage || beat.lineage === 0)
+    );
+  }
+
+  #longest(members: readonly Member[]): Member | undefined {
+    const last = (m: Member): { generation: number; index: number } =>
+      this.#state.heard.get(m.id)?.beat.last ?? { generation: 0, index: 0 };
+    return [...members].sort((a, b) => {
+      const [x, y] = [last(a), last(b)];
+      return y.generation - x.generation || y.index - x.index;
+    })[0];
+  }
+
+  /** R13, R10: silence for T is evidence only while another serving member is heard. */
+  silentMember(): RegistryCommand | undefined {
+    if (!this.#isServed) return undefined;
+    let longest: Member | undefined;
+    let silence = this.#timing.detectionMs;
+    for (const member of this.#registry.view.members) {
+      const heard = this.#state.heard.get(member.id);
+      const isOwn = heard?.beat.incarnation === member.incarnation;
+      const since = Math.max(isOwn ? heard.at : 0, this.#state.startedAt);
+      if (this.#now - since < silence) continue;
+      silence = this.#now - since;
+      longest = member;
+    }
+    return longest === undefined ? undefined : this.#evict(longest);
+  }
+
+  #evict({ id, incarnation }: Member): RegistryCommand | undefined {
+    const others = this.#serving.filter((m) => m.id !== id);
+    if (!others.some((m) => this.#hears(m))) return undefined;
+    return this.#change({ $case: 'evict', value: { id, incarnation } });
+  }
+
+  /** R13: it doesn't activate the view within W + T after another one has. */
+  idleMember(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    const { leaseMs, drift, detectionMs } = this.#timing;
+    const allowed = promiseMs(leaseMs, drift) + 2 * detectionMs;
+    if (this.#now - Math.max(this.#state.viewSince, this.#state.leaderSince) < allowed) {
+      return undefined;
+    }
+    const active = (m: Member): number => this.#state.heard.get(m.id)?.beat.activeEpoch ?? 0;
+    const isActive = view.members.some((m) => this.#hears(m) && active(m) === view.epoch);
+    const idle = view.members.findLast((m) => this.#hears(m) && active(m) < view.epoch);
+    return isActive && idle !== undefined ? this.#evict(idle) : undefined;
+  }
+
+  /**
+   * R13: members that lack each other's promise or link, while both are heard. The one more often named goes,
+   * of two named as often the later in the chain.
+   */
+  severedMember(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    const { suspected } = this.#state;
+    const named = new Map<string, number>();
+    for (const member of view.members) {
+      const beat = this.#state.heard.get(member.id)?.beat;
+      if (!this.#hears(member) || beat?.activeEpoch !== view.epoch) continue;
+      for (const id of beat.silentPeers) named.set(id, (named.get(id) ?? 0) + 1);
+      // Who names is part of the pair: it counts where all else is equal.
+      if (beat.silentPeers.length > 0) named.set(member.id, named.get(member.id) ?? 0);
+    }
+    for (const id of [...suspected.keys()]) if (!named.has(id)) suspected.delete(id);
+    for (const id of named.keys()) if (!suspected.has(id)) suspected.set(id, this.#now);
+    if (this.#now - this.#state.viewSince < this.#timing.detectionMs) return undefined;
+    let worst: Member | undefined;
+    for (const member of view.members) {
+      const since = suspected.get(member.id);
+      if (since === undefined || this.#now - since < this.#timing.detectionMs) continue;
+      const often = named.get(member.id) ?? 0;
+      if (often > 0 && often >= (worst === undefined ? 1 : (named.get(worst.id) ?? 0))) {
+        worst = member;
+      }
+    }
+    return worst === undefined ? undefined : this.#evict(worst);
+  }
+
+  /** R9: the tail's report of exactly this epoch. */
+  reported(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    const tail = this.#serving.at(-1);
+    if (tail === undefined || !this.#hears(tail)) return undefined;
+    const report = this.#state.heard.get(tail.id)?.beat.report;
+    if (report?.epoch !== view.epoch) return undefined;
+    const fed = view.members.at(-1);
+    const { id, incarnation } = report;
+    if (fed?.id !== id || fed.incarnation !== incarnation || !this.#hears(fed)) return undefined;
+    if (fed.state === MemberState.SYNCING && report.next === MemberState.JOINING) {
+      return this.#change({ $case: 'startJoin', value: { id, incarnation } });
+    }
+    if (fed.state === MemberState.JOINING && report.next === MemberState.SERVING) {
+      return this.#change({ $case: 'promote', value: { id, incarnation } });
+    }
+    return undefined;
+  }
+
+  /** One at a time, in the order in which they were added. */
+  nextToSync(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    if (!this.#isServed || view.members.some((m) => m.state !== MemberState.SERVING)) {
+      return undefined;
+    }
+    const next = view.others.find((m) => m.state === MemberState.WAITING && this.#hears(m));
+    if (next === undefined) return undefined;
+    const { id, incarnation } = next;
+    return this.#change({ $case: 'startSync', value: { id, incarnation } });
+  }
+}

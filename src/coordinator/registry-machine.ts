@@ -1,0 +1,37 @@
+import { BehaviorSubject } from 'rxjs';
+import { RegistryCommand, RegistryResult, type View } from '../gen/keychaindb/v1/coordinator.js';
+import type { CommittedEntry, ReplicatedStateMachine } from '../raft/raft.js';
+import { assertView } from './invariants.js';
+import { decide, emptyRegistry, evolve } from './registry.js';
+import type { RegistryState } from './registry-state.js';
+
+/** The registry on the Raft log: its events are what the log produces, in the same order everywhere. */
+export class RegistryMachine implements ReplicatedStateMachine {
+  readonly state$ = new BehaviorSubject<RegistryState>(emptyRegistry);
+
+  get state(): RegistryState {
+    return this.state$.value;
+  }
+
+  apply(entry: CommittedEntry): Uint8Array {
+    const { state, reason, message } = applyCommand(this.state, entry.payload);
+    const isNew = state !== this.state;
+    if (isNew) assertView(this.state.view, state.view);
+    if (isNew) this.state$.next(state);
+    return RegistryResult.encode({ reason, message, view: state.view }).finish();
+  }
+}
+
+export interface Applied {
+  readonly state: RegistryState;
+  readonly reason: string;
+  readonly message: string;
+  readonly view: View;
+}
+
+/** What one entry does: for the machine, and for whoever replays a log. */
+export function applyCommand(state: RegistryState, payload: Uint8Array): Applied {
+  const { events, reason, message } = decide(state, RegistryCommand.decode(payload));
+  const next = events.reduce(evolve, state);
+  return { state: next, reason, message, view: next.view };
+}

@@ -1,0 +1,246 @@
+import { equalBytes, noBytes } from '../base/bytes.js';
+import type { Reason } from '../base/errors.js';
+import {
+  type AddMemberRequest,
+  type ChangeView,
+  type CreateCluster,
+  type Member,
+  type MemberName,
+  MemberState,
+  type RegisterIncarnation,
+  type RegistryCommand,
+  type View,
+} from '../gen/keychaindb/v1/coordinator.js';
+import type { RegistryState } from './registry-state.js';
+
+export const emptyRegistry: RegistryState = {
+  clusterId: noBytes,
+  view: { chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes, members: [], others: [] },
+  incarnations: new Map(),
+};
+
+/** A change of the registry that was accepted: a fact, kept by the log of commands that led to it. */
+export interface RegistryEvent {
+  readonly type: 'ClusterCreated' | 'ViewChanged';
+  readonly view: View;
+  /** The process that was registered. */
+  readonly registered?: MemberName;
+}
+
+/** A command that was refused changes nothing. */
+export interface RegistryDecision {
+  readonly events: readonly RegistryEvent[];
+  /** '' where it was accepted. */
+  readonly reason: Reason | '';
+  readonly message: string;
+}
+
+export function evolve(state: RegistryState, event: RegistryEvent): RegistryState {
+  const { view, registered } = event;
+  const incarnations = new Map(state.incarnations);
+  for (const { id, incarnation } of [...view.members, ...view.others]) {
+    incarnations.set(id, Math.max(incarnations.get(id) ?? 0, incarnation));
+  }
+  if (registered !== undefined) incarnations.set(registered.id, registered.incarnation);
+  return { clusterId: view.clusterId, view, incarnations };
+}
+
+/** Every member of the chain decides the same: pure, of state and command alone. */
+export function decide(state: RegistryState, { command }: RegistryCommand): RegistryDecision {
+  switch (command?.$case) {
+    case 'createCluster':
+      return createCluster(state, command.value);
+    case 'addMember':
+      return addMember(state, command.value);
+    case 'removeMember':
+      return removeMember(state, command.value.id);
+    case 'register':
+      return register(state, command.value);
+    case 'changeView':
+      return changeView(state, command.value);
+    case undefined:
+      return refused('BAD_REQUEST', 'a command that this version does not know');
+  }
+}
+
+function refused(reason: Reason, message: string): RegistryDecision {
+  return { events: [], reason, message };
+}
+
+/** One change, one epoch (invariant 11). */
+function changed(
+  { view }: RegistryState,
+  members: readonly Member[],
+  others: readonly Member[],
+  registered?: MemberName,
+): RegistryDecision {
+  const next = { ...view, epoch: view.epoch + 1, members, others };
+  const event: RegistryEvent = { type: 'ViewChanged', view: next };
+  return {
+    events: [registered === undefined ? event : { ...event, registered }],
+    reason: '',
+    message: '',
+  };
+}
+
+function createCluster(state: RegistryState, command: CreateCluster): RegistryDecision {
+  if (state.clusterId.byteLength > 0) return refused('BAD_REQUEST', 'the cluster exists');
+  const { clusterId, chainId } = command;
+  const view = { ...state.view, clusterId, chainId };
+  return { events: [{ type: 'ClusterCreated', view }], reason: '', message: '' };
+}
+
+function addMember(state: RegistryState, { id, address }: AddMemberRequest): RegistryDecision {
+  const { members, others } = state.view;
+  const all = [...members, ...others];
+  if (all.some((m) => m.id === id)) {
+    return refused('MEMBER_EXISTS', `${id} is a member of the chain already`);
+  }
+  const user = all.find((m) => m.address === address);
+  if (user !== undefined) {
+    return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
+  }
+  // What an earlier member of this id was can't come back: only a higher incarnation registers.
+  const added = { id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes };
+  return changed(state, members, [...others, added]);
+}
+
+function removeMember(state: RegistryState, id: string): RegistryDecision {
+  const { members, others } = state.view;
+  if (![...members, ...others].some((m) => m.id === id)) {
+    return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  }
+  if (isOnlyServing(members, id)) {
+    return refused(
+      'LAST_SERVING',
+      `${id} is the last member that serves: without it the data is gone; add another one first`,
+    );
+  }
+  return changed(
+    state,
+    members.filter((m) => m.id !== id),
+    others.filter((m) => m.id !== id),
+  );
+}
+
+function isOnlyServing(members: readonly Member[], id: string): boolean {
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  return serving.length === 1 && serving[0]?.id === id;
+}
+
+/**
+ * A process was seen. One of a higher incarnation proves that the one before it is gone (same id): the old
+ * one loses its place at once; only the last serving member keeps it, until it is reinstated (R10, R13).
+ */
+function register(state: RegistryState, command: RegisterIncarnation): RegistryDecision {
+  const { id, incarnation, storeId, address } = command;
+  const { members, others } = state.view;
+  const known = [...members, ...others].some((m) => m.id === id);
+  if (!known) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  if (incarnation <= (state.incarnations.get(id) ?? 0)) {
+    return refused('STALE_EPOCH', `a newer process of ${id} is known`);
+  }
+  const user = [...members, ...others].find((m) => m.address === address && m.id !== id);
+  if (user !== undefined) {
+    return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
+  }
+  const process = { id, incarnation, storeId, address, state: MemberState.WAITING };
+  const kept = isOnlyServing(members, id) ? members : members.filter((m) => m.id !== id);
+  const place = others.findIndex((m) => m.id === id);
+  const waiting =
+    place < 0 ? [...others, process] : others.map((m, index) => (index === place ? process : m));
+  return changed(state, kept, waiting, { id, incarnation });
+}
+
+function changeView(state: RegistryState, { expectedEpoch, change }: ChangeView): RegistryDecision {
+  const { view } = state;
+  if (expectedEpoch !== view.epoch) {
+    return refused('STALE_EPOCH', `the view is of epoch ${view.epoch}, not ${expectedEpoch}`);
+  }
+  switch (change?.$case) {
+    case 'evict':
+      return evict(state, change.value);
+    case 'startSync':
+      return startSync(state, change.value);
+    case 'startJoin':
+      return advance(state, change.value, MemberState.SYNCING, MemberState.JOINING);
+    case 'promote':
+      return advance(state, change.value, MemberState.JOINING, MemberState.SERVING);
+    case 'reinstate':
+      return reinstate(state, change.value);
+    case undefined:
+      return refused('BAD_REQUEST', 'a change that this version does not know');
+  }
+}
+
+function isNamed(name: MemberName): (member: Member) => boolean {
+  return (m) => m.id === name.id && m.incarnation === name.incarnation;
+}
+
+function evict(state: RegistryState, name: MemberName): RegistryDecision {
+  const { members, others } = state.view;
+  const member = members.find(isNamed(name));
+  if (member === undefined) return refused('MEMBER_NOT_FOUND', `${name.id} is not in the chain`);
+  if (isOnlyServing(members, name.id)) {
+    return refused('LAST_SERVING', `${name.id} is the last member that serves`);
+  }
+  const rest = members.filter((m) => m !== member);
+  const isNewer = others.some((m) => m.id === name.id);
+  const gone = { ...member, state: MemberState.OFFLINE };
+  return changed(state, rest, isNewer ? others : [...others, gone]);
+}
+
+/** R9: one member at a time is SYNCING or JOINING, behind the tail. */
+function startSync(state: RegistryState, name: MemberName): RegistryDecision {
+  const { members, others } = state.view;
+  const member = others.find(isNamed(name));
+  if (member === undefined || member.state !== MemberState.WAITING) {
+    return refused('MEMBER_NOT_FOUND', `${name.id} does not wait to join`);
+  }
+  if (members.length === 0 || members.some((m) => m.state !== MemberState.SERVING)) {
+    return refused('BAD_REQUEST', 'another member is joining, or none serves');
+  }
+  const syncing = { ...member, state: MemberState.SYNCING };
+  return changed(
+    state,
+    [...members, syncing],
+    others.filter((m) => m !== member),
+  );
+}
+
+function advance(
+  state: RegistryState,
+  name: MemberName,
+  from: MemberState,
+  to: MemberState,
+): RegistryDecision {
+  const { members, others } = state.view;
+  const member = members.find(isNamed(name));
+  if (member === undefined || member.state !== from) {
+    return refused('MEMBER_NOT_FOUND', `${name.id} is not in that state`);
+  }
+  return changed(
+    state,
+    members.map((m) => (m === member ? { ...m, state: to } : m)),
+    others,
+  );
+}
+
+/** R10: the only SERVING member, whose store was one of a SERVING member; or the first of a new chain. */
+function reinstate(state: RegistryState, name: MemberName): RegistryDecision {
+  const { members, others } = state.view;
+  const member = others.find(isNamed(name));
+  if (member === undefined || member.state !== MemberState.WAITING) {
+    return refused('MEMBER_NOT_FOUND', `${name.id} does not wait to join`);
+  }
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  if (serving.length > 0 && !serving.some((m) => equalBytes(m.storeId, member.storeId))) {
+    return refused('LAST_SERVING', `the store of ${name.id} is not that of a serving member`);
+  }
+  const gone = members
+    .filter((m) => m.id !== name.id)
+    .map((m) => ({ ...m, state: MemberState.OFFLINE }))
+    .filter((m) => !others.some((o) => o.id === m.id));
+  const sole = { ...member, state: MemberState.SERVING };
+  return changed(state, [sole], [...others.filter((m) => m !== member), ...gone]);
+}

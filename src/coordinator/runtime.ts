@@ -1,0 +1,290 @@
+import { distinctUntilChanged, filter, map, type Observable, type Subscription } from 'rxjs';
+import { equalBytes, noBytes, toHex } from '../base/bytes.js';
+import { type Cancel, type Clock, every } from '../base/clock.js';
+import { isReason, KeychainError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import type { Timing } from '../base/timing.js';
+import {
+  type ClusterStatusResponse,
+  type CoordinatorPush,
+  type Member,
+  MemberState,
+  type NodeHeartbeat,
+  RegistryCommand,
+  RegistryResult,
+  type View,
+  type WatchViewsRequest,
+} from '../gen/keychaindb/v1/coordinator.js';
+import type { RaftMember } from '../raft/raft.js';
+import type { Acceptor, Channel } from '../wire/channel.js';
+import { type DetectorState, detect, emptyDetector, isHeard, onHeartbeat } from './detector.js';
+import { commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
+import type { RegistryMachine } from './registry-machine.js';
+
+export interface CoordinatorOptions {
+  readonly raft: RaftMember;
+  /** The machine that `raft` applies to. */
+  readonly registry: RegistryMachine;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly timing: Timing;
+  /** Called once; after it the process must end. */
+  readonly fatal: (error: unknown) => void;
+}
+
+export interface CoordinatorHandle {
+  /** The newest view, as it was decided; undefined before the first. */
+  readonly view: View | undefined;
+  /** Starts with the present view where there is one; epochs only grow. */
+  readonly view$: Observable<View>;
+  /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
+  shownView(): View;
+  /** These reject with KeychainError. */
+  addMember(id: string, address: string, timeoutMs: number): Promise<void>;
+  removeMember(id: string, timeoutMs: number): Promise<void>;
+  status(): ClusterStatusResponse;
+  readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
+  readonly acceptWatch: Acceptor<View, WatchViewsRequest>;
+  close(): void;
+}
+
+export function startCoordinator(options: CoordinatorOptions): CoordinatorHandle {
+  return new CoordinatorRuntime(options);
+}
+
+/** The shell: heartbeats and ticks → detect → propose; the log's events → views, pushed to whoever watches. */
+class CoordinatorRuntime implements CoordinatorHandle {
+  readonly view$: Observable<View>;
+  readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
+  readonly acceptWatch: Acceptor<View, WatchViewsRequest>;
+  readonly #options: CoordinatorOptions;
+  readonly #clock: Clock;
+  readonly #detector: DetectorState;
+  readonly #subscriptions: Subscription[] = [];
+  readonly #stopTicks: Cancel;
+  readonly #channels = new Set<Channel<never>>();
+  #proposing = false;
+  #isLeader = false;
+  #isClosed = false;
+
+  constructor(options: CoordinatorOptions) {
+    const { raft, registry, clock, timing } = options;
+    this.#options = options;
+    this.#clock = clock;
+    this.#detector = emptyDetector(clock.monotonic());
+    this.view$ = registry.state$.pipe(
+      map(({ view }) => view),
+      filter(({ clusterId }) => clusterId.byteLength > 0),
+      distinctUntilChanged((a, b) => a.epoch === b.epoch),
+    );
+    this.acceptHeartbeat = (channel) => this.#acceptNode(channel);
+    this.acceptWatch = (channel) => this.#acceptWatcher(channel);
+    this.#subscriptions.push(
+      this.view$.subscribe(() => {
+        this.#detector.viewSince = clock.monotonic();
+        this.#look();
+      }),
+      raft.status$.subscribe(({ isCurrent }) => {
+        if (isCurrent && !this.#isLeader) this.#detector.leaderSince = clock.monotonic();
+        this.#isLeader = isCurrent;
+      }),
+    );
+    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#look());
+  }
+
+  get view(): View | undefined {
+    const { view } = this.#options.registry.state;
+    return view.clusterId.byteLength === 0 ? undefined : view;
+  }
+
+  shownView(): View {
+    const { view } = this.#options.registry.state;
+    const { timing } = this.#options;
+    const now = this.#clock.monotonic();
+    const hears = (m: Member): boolean => isHeard(this.#detector, m, timing, now);
+    const isServed = view.members.some((m) => m.state === MemberState.SERVING && hears(m));
+    const shown = (m: Member): Member => {
+      if (m.state === MemberState.SERVING) {
+        return isServed ? m : { ...m, state: MemberState.LASTSRV };
+      }
+      return hears(m) ? m : { ...m, state: MemberState.OFFLINE };
+    };
+    return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
+  }
+
+  async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
+    if (id === '' || id.length > 64 || /[^\w.-]/.test(id)) {
+      throw new KeychainError(
+        'BAD_REQUEST',
+        'id: 1 to 64 letters, digits, dots, dashes and underscores',
+        { field: 'id' },
+      );
+    }
+    if (!/^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/.test(address)) {
+      throw new KeychainError('BAD_REQUEST', `address: host:port is wanted, not "${address}"`, {
+        field: 'address',
+      });
+    }
+    await this.#command({ command: { $case: 'addMember', value: { id, address } } }, timeoutMs);
+  }
+
+  async removeMember(id: string, timeoutMs: number): Promise<void> {
+    const { members } = this.#options.registry.state.view;
+    const { timing } = this.#options;
+    const now = this.#clock.monotonic();
+    const serving = members.filter((m) => m.state === MemberState.SERVING);
+    const others = serving.filter((m) => m.id !== id);
+    const isHeardOther = others.some((m) => isHeard(this.#detector, m, timing, now));
+    // R10: no member goes unless another serving one was heard.
+    if (serving.some((m) => m.id === id) && others.length > 0 && !isHeardOther) {
+      throw new KeychainError(
+        'LAST_SERVING',
+        `no other serving member is heard: without ${id} the data may be gone; bring one of ${others.map((m) => m.id).join(', ')} back first`,
+      );
+    }
+    await this.#command({ command: { $case: 'removeMember', value: { id } } }, timeoutMs);
+  }
+
+  status(): ClusterStatusResponse {
+    const { raft } = this.#options;
+    const { leader, term } = raft.status;
+    return { members: Object.fromEntries(raft.peers), leader: leader ?? '', term };
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#stopTicks();
+    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    for (const channel of this.#channels) channel.close('the coordinator is shutting down');
+  }
+
+  /** Proposes, and returns when this coordinator has applied it: whoever asks here then sees it. */
+  async #command(command: RegistryCommand, timeoutMs: number): Promise<void> {
+    const { raft } = this.#options;
+    const deadline = this.#clock.monotonic() + timeoutMs;
+    const payload = RegistryCommand.encode(command).finish();
+    const outcome = await raft.propose(payload, { timeoutMs });
+    if (outcome.type === 'unknown') {
+      throw new KeychainError(
+        'OUTCOME_UNKNOWN',
+        'the leader was lost: the change may have been made; look at the members',
+      );
+    }
+    if (outcome.type === 'refused') {
+      const message = `no change was made: ${raft.id} knows of no leader that takes it`;
+      throw new KeychainError(outcome.reason, message);
+    }
+    const { reason, message } = RegistryResult.decode(outcome.result);
+    if (reason !== '') throw new KeychainError(isReason(reason) ? reason : 'INTERNAL', message);
+    await this.#applied(outcome.index, deadline - this.#clock.monotonic());
+  }
+
+  #applied(index: number, timeoutMs: number): Promise<void> {
+    const { raft } = this.#options;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        cancel();
+        subscription?.unsubscribe();
+        resolve();
+      };
+      let subscription: Subscription | undefined;
+      const cancel = this.#clock.after(Math.max(0, timeoutMs), done);
+      subscription = raft.status$.subscribe((status) => {
+        if (status.applied >= index) queueMicrotask(done);
+      });
+    });
+  }
+
+  /** The leader looks for what has to change, one change at a time. */
+  #look(): void {
+    if (this.#proposing || this.#isClosed || !this.#options.raft.status.isCurrent) return;
+    const { registry, raft, random, timing } = this.#options;
+    const command =
+      registry.state.clusterId.byteLength === 0
+        ? createCluster(random.bytes(16))
+        : detect(registry.state, this.#detector, timing, this.#clock.monotonic());
+    if (command === undefined) return;
+    this.#proposing = true;
+    const payload = RegistryCommand.encode(command).finish();
+    void raft.propose(payload, { timeoutMs: commandTimeoutMs }).then((outcome) => {
+      this.#proposing = false;
+      // What was refused is decided anew at the next tick, not at once and for ever.
+      const isDone =
+        outcome.type === 'applied' && RegistryResult.decode(outcome.result).reason === '';
+      if (isDone) this.#look();
+    });
+  }
+
+  #acceptNode(channel: Channel<CoordinatorPush>) {
+    this.#channels.add(channel as Channel<never>);
+    const push = (view: View | undefined, notice = ''): void => {
+      const clusterId = view?.clusterId ?? noBytes;
+      if (!channel.send({ view, clusterId, notice })) channel.close('the node does not keep up');
+    };
+    let noticed = '';
+    const views = this.view$.subscribe((view) => push(view));
+    return {
+      message: (beat: NodeHeartbeat): void => {
+        const notice = this.#noticeFor(beat);
+        if (notice !== noticed) push(undefined, notice);
+        noticed = notice;
+        if (notice !== '' && !this.#isMember(beat.id) && !beat.join) return;
+        if (this.#isOfOtherCluster(beat)) return;
+        const before = this.#detector.heard.get(beat.id);
+        onHeartbeat(this.#detector, beat, this.#clock.monotonic());
+        const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;
+        if (isNews) this.#look();
+      },
+      closed: (): void => {
+        views.unsubscribe();
+        this.#channels.delete(channel as Channel<never>);
+      },
+    };
+  }
+
+  #isOfOtherCluster({ clusterId }: NodeHeartbeat): boolean {
+    const own = this.#options.registry.state.clusterId;
+    return clusterId.byteLength > 0 && own.byteLength > 0 && !equalBytes(clusterId, own);
+  }
+
+  #isMember(id: string): boolean {
+    const { members, others } = this.#options.registry.state.view;
+    return [...members, ...others].some((m) => m.id === id);
+  }
+
+  #noticeFor(beat: NodeHeartbeat): string {
+    const { id, address, clusterId } = beat;
+    const { registry } = this.#options;
+    if (this.#isOfOtherCluster(beat)) {
+      return `${id}'s data folder belongs to cluster ${toHex(clusterId)}, these coordinators to ${toHex(registry.state.clusterId)}: use another --data-dir`;
+    }
+    if (this.#isMember(id)) {
+      const { members, others } = registry.state.view;
+      const user = [...members, ...others].find((m) => m.address === address && m.id !== id);
+      if (user === undefined) return '';
+      return `${address} is the address of member ${user.id}: start ${id} with another --listen`;
+    }
+    const wasRemoved = registry.state.incarnations.has(id);
+    if (beat.join && !wasRemoved) return '';
+    return `${id} is not a member of the chain: keychaindb chain add ${id} ${address}`;
+  }
+
+  #acceptWatcher(channel: Channel<View>) {
+    this.#channels.add(channel as Channel<never>);
+    const views = this.view$.subscribe((view) => {
+      if (!channel.send(view)) channel.close('the watcher does not keep up');
+    });
+    return {
+      message: (): void => undefined,
+      closed: (): void => {
+        views.unsubscribe();
+        this.#channels.delete(channel as Channel<never>);
+      },
+    };
+  }
+}
+
+function createCluster(clusterId: Uint8Array): RegistryCommand {
+  return { command: { $case: 'createCluster', value: { clusterId, chainId: 1 } } };
+}
