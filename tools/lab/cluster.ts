@@ -1,0 +1,188 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { connect, type KeychainClient, type View } from '../../src/client/client.js';
+import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+
+/** A process of the cluster, as cluster.json names it. */
+export interface LabProcess {
+  readonly role: 'coordinator' | 'node' | 'proxy';
+  readonly id: string;
+  readonly grpc: string;
+  readonly http: string;
+  readonly dataDir: string;
+  readonly argv: readonly string[];
+  pid: number;
+}
+
+export interface LabOptions {
+  readonly nodes?: number;
+  readonly coordinators?: number;
+  readonly proxies?: number;
+  /** Kept by the caller; without it a temporary folder that `stop` removes. */
+  readonly dataDir?: string;
+  readonly args?: readonly string[];
+  /** The Node that runs the processes. */
+  readonly execPath?: string;
+}
+
+const main = fileURLToPath(new URL('../../src/cmd/main.js', import.meta.url));
+
+/** A cluster of real processes on free ports of this machine: for integration tests and scripts. */
+export class Lab {
+  readonly processes: readonly LabProcess[];
+  readonly dir: string;
+  /** Milliseconds from the start of the demo until it was ready. */
+  readonly readyMs: number;
+  readonly #demo: ChildProcess;
+  readonly #removesDir: boolean;
+  readonly #started = new Map<string, ChildProcess>();
+  readonly #clients: KeychainClient[] = [];
+
+  private constructor(
+    demo: ChildProcess,
+    processes: readonly LabProcess[],
+    dir: string,
+    removesDir: boolean,
+    readyMs: number,
+  ) {
+    this.#demo = demo;
+    this.processes = processes;
+    this.dir = dir;
+    this.#removesDir = removesDir;
+    this.readyMs = readyMs;
+  }
+
+  static async start(options: LabOptions = {}): Promise<Lab> {
+    const dir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'keychaindb-')));
+    const args = ['demo', '--json', '--data-dir', dir];
+    args.push('--base-port', '0', '--grpc-port', '0', '--http-port', '0');
+    args.push('--nodes', `${options.nodes ?? 3}`, '--coordinators', `${options.coordinators ?? 3}`);
+    args.push('--proxies', `${options.proxies ?? 1}`, ...(options.args ?? []));
+    const begun = performance.now();
+    const demo = spawn(options.execPath ?? process.execPath, [main, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let errors = '';
+    demo.stderr.on('data', (chunk: Buffer) => {
+      errors += chunk.toString();
+    });
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface({ input: demo.stdout }).once('line', resolve);
+      demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
+    });
+    const { processes } = JSON.parse(line) as { processes: LabProcess[] };
+    const readyMs = performance.now() - begun;
+    return new Lab(demo, processes, dir, options.dataDir === undefined, readyMs);
+  }
+
+  of(role: LabProcess['role']): readonly LabProcess[] {
+    return this.processes.filter((process_) => process_.role === role);
+  }
+
+  named(id: string): LabProcess {
+    const found = this.processes.find((process_) => process_.id === id);
+    if (found === undefined) throw new Error(`there is no process ${id}`);
+    return found;
+  }
+
+  /** A client of the proxies, or of other addresses; closed by `stop`. */
+  client(
+    options: { readonly endpoints?: readonly string[]; readonly timeoutMs?: number } = {},
+  ): KeychainClient {
+    const endpoints = options.endpoints ?? this.of('proxy').map(({ grpc }) => grpc);
+    const { timeoutMs } = options;
+    const client = connect(timeoutMs === undefined ? { endpoints } : { endpoints, timeoutMs });
+    this.#clients.push(client);
+    return client;
+  }
+
+  signal(id: string, signal: NodeJS.Signals): void {
+    process.kill(this.named(id).pid, signal);
+  }
+
+  /** SIGKILL; resolves when the process is gone. */
+  async kill(id: string): Promise<void> {
+    const { pid } = this.named(id);
+    process.kill(pid, 'SIGKILL');
+    await gone(pid);
+  }
+
+  /** Starts a process again with the line that cluster.json names. */
+  start(id: string): void {
+    const process_ = this.named(id);
+    const [command = '', ...args] = process_.argv;
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    process_.pid = child.pid ?? 0;
+    this.#started.set(id, child);
+  }
+
+  /** Resolves when the view, as the coordinators show it, is as wanted. */
+  async until(what: string, isSo: (view: View) => boolean, timeoutMs = 30_000): Promise<View> {
+    const client = this.client({
+      endpoints: this.of('coordinator').map(({ grpc }) => grpc),
+      timeoutMs: 2_000,
+    });
+    const deadline = performance.now() + timeoutMs;
+    let last: unknown;
+    while (performance.now() < deadline) {
+      try {
+        const view = await client.members();
+        last = view;
+        if (isSo(view)) return view;
+      } catch (error) {
+        last = error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+    throw new Error(`not within ${timeoutMs} ms: ${what}; last: ${JSON.stringify(last)}`);
+  }
+
+  /** Resolves when exactly these nodes serve. */
+  serving(ids: readonly string[], timeoutMs?: number): Promise<View> {
+    const wanted = [...ids].sort().join();
+    return this.until(
+      `${wanted} serve`,
+      (view) => servingIds(view).sort().join() === wanted && view.members.length === ids.length,
+      timeoutMs,
+    );
+  }
+
+  async stop(): Promise<void> {
+    for (const client of this.#clients) client.close();
+    for (const process_ of this.processes) {
+      try {
+        process.kill(process_.pid, 'SIGCONT');
+      } catch {
+        // It is gone already.
+      }
+    }
+    for (const child of this.#started.values()) child.kill('SIGKILL');
+    await Promise.all([...this.#started.values()].map((child) => gone(child.pid ?? 0)));
+    if (this.#demo.exitCode === null) {
+      const ended = new Promise((resolve) => this.#demo.once('exit', resolve));
+      this.#demo.kill('SIGTERM');
+      await ended;
+    }
+    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+export function servingIds(view: View): string[] {
+  return view.members.filter((m) => m.state === MemberState.SERVING).map((m) => m.id);
+}
+
+/** Resolves when no process of this id runs any more. */
+async function gone(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
