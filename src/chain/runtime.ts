@@ -111,6 +111,7 @@ class NodeRuntime implements NodeHandle {
   readonly #heartbeats: Heartbeats;
   readonly #subscriptions: Subscription[] = [];
   readonly #stopTicks: Cancel;
+  readonly #accepted = new Set<{ close(reason: string): void }>();
   readonly removed: Promise<Removal>;
   #onRemoved: (removal: Removal) => void = () => undefined;
   #persistedEpoch: number;
@@ -135,14 +136,16 @@ class NodeRuntime implements NodeHandle {
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
     this.#links = new Links(this.state, log, options.links, clock, give);
-    this.acceptPeer = (channel) => ({
+    this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
-      closed: () => channel.close('closed by the peer'),
-    });
+      closed: () => undefined,
+    }));
     this.acceptFollow = (channel) => this.#links.accept(channel);
-    this.acceptSession = acceptSessions(
-      () => this.view,
-      (operation, answer) => this.#execute(operation, answer),
+    this.acceptSession = this.#whileOpen(
+      acceptSessions(
+        () => this.view,
+        (operation, answer) => this.#execute(operation, answer),
+      ),
     );
     this.#wire();
     this.#heartbeats = new Heartbeats(
@@ -154,6 +157,21 @@ class NodeRuntime implements NodeHandle {
       (push) => this.#pushed(push),
     );
     this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#tick());
+  }
+
+  /** Streams that others opened end with this incarnation: the next one would not hear what comes on them. */
+  #whileOpen<Out, In>(accept: Acceptor<Out, In>): Acceptor<Out, In> {
+    return (channel) => {
+      const handler = accept(channel);
+      this.#accepted.add(channel);
+      return {
+        message: (message) => handler.message(message),
+        closed: (reason) => {
+          this.#accepted.delete(channel);
+          handler.closed(reason);
+        },
+      };
+    };
   }
 
   /** inbox → step, one input at a time; the write log's durable batches come back as inputs. */
@@ -344,6 +362,7 @@ class NodeRuntime implements NodeHandle {
     this.#heartbeats.close();
     this.#links.close();
     this.#peers.close();
+    for (const channel of this.#accepted) channel.close('this incarnation is over');
     for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
     this.#inbox.complete();
     this.#events.complete();

@@ -1,0 +1,286 @@
+import {
+  type Acceptor,
+  type Channel,
+  type ChannelHandler,
+  channelQueueMax,
+  type Dialer,
+} from '../../src/wire/channel.js';
+import type { SimProcess } from './process.js';
+import type { Schedule, SeededRandom } from './schedule.js';
+
+interface Listener {
+  readonly process: SimProcess;
+  // The network carries any message; the types meet again at the acceptor.
+  readonly accept: Acceptor<never, never>;
+}
+
+/** Milliseconds that one message occupies the sender's transport. */
+const transportMs = 0.05;
+
+/**
+ * Streams between simulated processes. Messages of one stream arrive in order or the stream breaks, as with
+ * TCP; streams among each other reorder freely. Cut links lose what is sent and break after a while.
+ */
+export class Network {
+  readonly #schedule: Schedule;
+  readonly #random: SeededRandom;
+  readonly #listeners = new Map<string, Listener>();
+  /** Directed: "from>to" by place, which outlives a process. */
+  readonly #cut = new Set<string>();
+  readonly #streams = new Set<Stream>();
+  /** Part of the streams' messages at which the stream breaks. */
+  breakChance = 0;
+  /** Milliseconds added to every message, at most. */
+  slowMs = 0;
+
+  constructor(schedule: Schedule, random: SeededRandom) {
+    this.#schedule = schedule;
+    this.#random = random;
+  }
+
+  listen<Out, In>(
+    process: SimProcess,
+    address: string,
+    service: string,
+    accept: Acceptor<Out, In>,
+  ): void {
+    this.#listeners.set(`${address}/${service}`, {
+      process,
+      accept: accept as unknown as Acceptor<never, never>,
+    });
+  }
+
+  dialer<Out, In>(process: SimProcess, service: string): Dialer<Out, In> {
+    return {
+      dial: (address, handler) => {
+        const stream = new Stream(this, this.#schedule, process, `${address}/${service}`);
+        this.#streams.add(stream);
+        return stream.open(handler as unknown as ChannelHandler<never>) as Channel<Out>;
+      },
+    };
+  }
+
+  listenerAt(at: string): Listener | undefined {
+    return this.#listeners.get(at);
+  }
+
+  delay(): number {
+    const base = this.#random.between(0.05, 0.6);
+    const slow = this.slowMs > 0 ? this.#random.between(0, this.slowMs) : 0;
+    return base + slow + (this.#random.chance(0.01) ? this.#random.between(0, 20) : 0);
+  }
+
+  breaks(): boolean {
+    return this.breakChance > 0 && this.#random.chance(this.breakChance);
+  }
+
+  breakDelay(): number {
+    return this.#random.between(1, 400);
+  }
+
+  isCut(from: string, to: string): boolean {
+    return this.#cut.has(`${from}>${to}`);
+  }
+
+  cut(from: string, to: string): void {
+    this.#cut.add(`${from}>${to}`);
+  }
+
+  heal(from: string, to: string): void {
+    this.#cut.delete(`${from}>${to}`);
+  }
+
+  healAll(): void {
+    this.#cut.clear();
+    this.breakChance = 0;
+    this.slowMs = 0;
+  }
+
+  /** A process is gone: its streams end, at the others after a while. */
+  dropProcess(process: SimProcess): void {
+    for (const stream of [...this.#streams]) stream.lost(process);
+    for (const [at, listener] of [...this.#listeners]) {
+      if (listener.process === process) this.#listeners.delete(at);
+    }
+  }
+
+  forget(stream: Stream): void {
+    this.#streams.delete(stream);
+  }
+}
+
+/** Both ends of one stream. */
+class Stream {
+  readonly #network: Network;
+  readonly #schedule: Schedule;
+  readonly #at: string;
+  readonly #dialer: End;
+  readonly #server: End;
+  #isBroken = false;
+
+  constructor(network: Network, schedule: Schedule, process: SimProcess, at: string) {
+    this.#network = network;
+    this.#schedule = schedule;
+    this.#at = at;
+    this.#dialer = new End(this, schedule, process);
+    this.#server = new End(this, schedule, undefined);
+  }
+
+  open(handler: ChannelHandler<never>): End {
+    this.#dialer.handler = handler;
+    this.#schedule.after(this.#network.delay(), () => this.#connect());
+    return this.#dialer;
+  }
+
+  #connect(): void {
+    const listener = this.#network.listenerAt(this.#at);
+    const from = this.#dialer.process?.name ?? '';
+    const isReachable =
+      listener !== undefined &&
+      !listener.process.isDead &&
+      !this.#network.isCut(from, listener.process.name) &&
+      !this.#network.isCut(listener.process.name, from);
+    if (!isReachable || this.#isBroken) {
+      this.break(this.#network.breakDelay());
+      return;
+    }
+    listener.process.run(() => {
+      if (this.#isBroken) return;
+      this.#server.process = listener.process;
+      this.#server.handler = listener.accept(this.#server as never);
+      this.#server.connected();
+      this.#dialer.connected();
+    });
+  }
+
+  /** Carries a message to the other end. */
+  carry(from: End, message: unknown): void {
+    const to = from === this.#dialer ? this.#server : this.#dialer;
+    const isCut = this.#network.isCut(from.process?.name ?? '', to.process?.name ?? '');
+    if (isCut || this.#network.breaks()) {
+      this.break(this.#network.breakDelay());
+      return;
+    }
+    const at = Math.max(to.lastArrival, this.#schedule.now + this.#network.delay());
+    to.lastArrival = at;
+    this.#schedule.at(at, () => {
+      to.process?.run(() => to.arrived(message));
+    });
+  }
+
+  /** Nothing arrives any more; the ends notice after a while. */
+  break(after: number): void {
+    if (this.#isBroken) return;
+    this.#isBroken = true;
+    this.#network.forget(this);
+    for (const end of [this.#dialer, this.#server]) {
+      this.#schedule.after(after, () => end.process?.run(() => end.ended('broken')));
+    }
+  }
+
+  /** One end closed it: what is on its way to the other still arrives. */
+  closedBy(end: End): void {
+    if (this.#isBroken) return;
+    const other = end === this.#dialer ? this.#server : this.#dialer;
+    const at = Math.max(other.lastArrival, this.#schedule.now + this.#network.delay());
+    this.#schedule.at(at, () => {
+      this.#isBroken = true;
+      this.#network.forget(this);
+      other.process?.run(() => other.ended('closed by the peer'));
+    });
+  }
+
+  lost(process: SimProcess): void {
+    if (this.#dialer.process === process || this.#server.process === process) {
+      this.break(this.#network.breakDelay());
+    }
+  }
+
+  get isBroken(): boolean {
+    return this.#isBroken;
+  }
+}
+
+class End implements Channel<unknown> {
+  readonly #stream: Stream;
+  readonly #schedule: Schedule;
+  process: SimProcess | undefined;
+  handler: ChannelHandler<never> | undefined;
+  lastArrival = 0;
+  #isConnected = false;
+  readonly #waiting: unknown[] = [];
+  #isSending = false;
+  #isClosed = false;
+  #drained: (() => void)[] = [];
+
+  constructor(stream: Stream, schedule: Schedule, process: SimProcess | undefined) {
+    this.#stream = stream;
+    this.#schedule = schedule;
+    this.process = process;
+  }
+
+  get queued(): number {
+    return this.#waiting.length + (this.#isSending ? 1 : 0);
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  connected(): void {
+    this.#isConnected = true;
+    this.#pump();
+  }
+
+  send(message: unknown): boolean {
+    if (this.#isClosed || this.#waiting.length >= channelQueueMax) return false;
+    this.#waiting.push(message);
+    this.#pump();
+    return true;
+  }
+
+  drained(): Promise<void> {
+    if (this.queued === 0 || this.#isClosed) return Promise.resolve();
+    return new Promise((resolve) => this.#drained.push(resolve));
+  }
+
+  close(reason: string): void {
+    if (this.#isClosed) return;
+    for (const message of this.#waiting.splice(0)) {
+      if (this.#isConnected) this.#stream.carry(this, message);
+    }
+    this.#stream.closedBy(this);
+    this.ended(reason);
+  }
+
+  arrived(message: unknown): void {
+    if (!this.#isClosed) this.handler?.message(message as never);
+  }
+
+  ended(reason: string): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#waiting.length = 0;
+    this.#wake();
+    queueMicrotask(() => this.process?.run(() => this.handler?.closed(reason)));
+  }
+
+  #pump(): void {
+    if (!this.#isConnected || this.#isSending || this.#isClosed) return;
+    if (this.#waiting.length === 0) return;
+    this.#isSending = true;
+    const message = this.#waiting.shift();
+    if (!this.#stream.isBroken) this.#stream.carry(this, message);
+    this.#schedule.after(transportMs, () =>
+      this.process?.run(() => {
+        this.#isSending = false;
+        if (this.#waiting.length === 0) this.#wake();
+        this.#pump();
+      }),
+    );
+  }
+
+  #wake(): void {
+    for (const resolve of this.#drained.splice(0)) resolve();
+  }
+}
