@@ -140,7 +140,7 @@ class NodeRuntime implements NodeHandle {
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
     }));
-    this.acceptFollow = (channel) => this.#links.accept(channel);
+    this.acceptFollow = this.#whileOpen((channel) => this.#links.accept(channel));
     this.acceptSession = this.#whileOpen(
       acceptSessions(
         () => this.view,
@@ -162,6 +162,7 @@ class NodeRuntime implements NodeHandle {
   /** Streams that others opened end with this incarnation: the next one would not hear what comes on them. */
   #whileOpen<Out, In>(accept: Acceptor<Out, In>): Acceptor<Out, In> {
     return (channel) => {
+      if (this.#closed) channel.close('this incarnation is over');
       const handler = accept(channel);
       this.#accepted.add(channel);
       return {
@@ -305,6 +306,9 @@ class NodeRuntime implements NodeHandle {
   #pushed(push: CoordinatorPush): void {
     if (push.notice !== '') this.#options.notice?.(push.notice);
     if (push.view !== undefined) this.#showView(push.view);
+    if (push.gone) {
+      this.#onRemoved({ wipe: false, why: 'the coordinators have given this incarnation up' });
+    }
   }
 
   /** A view is on the disk before it has any effect (R1). */

@@ -218,9 +218,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
 
   #acceptNode(channel: Channel<CoordinatorPush>) {
     this.#channels.add(channel as Channel<never>);
-    const push = (view: View | undefined, notice = ''): void => {
+    const push = (view: View | undefined, notice = '', gone = false): void => {
       const clusterId = view?.clusterId ?? noBytes;
-      if (!channel.send({ view, clusterId, notice })) channel.close('the node does not keep up');
+      const taken = channel.send({ view, clusterId, notice, gone });
+      if (!taken) channel.close('the node does not keep up');
     };
     let noticed = '';
     const views = this.view$.subscribe((view) => push(view));
@@ -231,6 +232,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         noticed = notice;
         if (notice !== '' && !this.#isMember(beat.id) && !beat.join) return;
         if (this.#isOfOtherCluster(beat)) return;
+        if (this.#isGone(beat)) push(undefined, '', true);
         const before = this.#detector.heard.get(beat.id);
         onHeartbeat(this.#detector, beat, this.#clock.monotonic());
         const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;
@@ -241,6 +243,17 @@ class CoordinatorRuntime implements CoordinatorHandle {
         this.#channels.delete(channel as Channel<never>);
       },
     };
+  }
+
+  /** It was registered and has no place any more, a fact for ever; it may not know, having missed the views. */
+  #isGone({ id, incarnation }: NodeHeartbeat): boolean {
+    const { view, incarnations } = this.#options.registry.state;
+    if (incarnation > (incarnations.get(id) ?? 0)) return false;
+    const isIn = view.members.some((m) => m.id === id && m.incarnation === incarnation);
+    const waits = view.others.some(
+      (m) => m.id === id && m.incarnation === incarnation && m.state === MemberState.WAITING,
+    );
+    return !isIn && !waits;
   }
 
   #isOfOtherCluster({ clusterId }: NodeHeartbeat): boolean {

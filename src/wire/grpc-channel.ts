@@ -22,6 +22,9 @@ export const connectionOptions = {
   'grpc.enable_retries': 0,
   'grpc.enable_channelz': 0,
   'grpc.service_config_disable_resolution': 1,
+  // A peer whose machine is gone sends no reset: its streams end by these.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
 } as const;
 
 const none = new Metadata();

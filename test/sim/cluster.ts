@@ -115,7 +115,7 @@ export class SimCluster {
       },
       writeMs: () => random.between(0.01, 0.2),
       syncMs: () => random.between(0.2, slow),
-      ignoreSync: this.#ignoreSync,
+      ignoreSync: this.#ignoreSync && place.kind === 'node',
     });
   }
 

@@ -104,6 +104,11 @@ export class Network {
     }
   }
 
+  /** Every stream that is open, for a person who looks for one that hangs. */
+  describe(): readonly string[] {
+    return [...this.#streams].map((stream) => stream.describe());
+  }
+
   forget(stream: Stream): void {
     this.#streams.delete(stream);
   }
@@ -144,9 +149,10 @@ class Stream {
       this.break(this.#network.breakDelay());
       return;
     }
+    // From here on it ends with the process, also with one that is paused and never answers.
+    this.#server.process = listener.process;
     listener.process.run(() => {
       if (this.#isBroken) return;
-      this.#server.process = listener.process;
       this.#server.handler = listener.accept(this.#server as never);
       this.#server.connected();
       this.#dialer.connected();
@@ -194,6 +200,12 @@ class Stream {
     if (this.#dialer.process === process || this.#server.process === process) {
       this.break(this.#network.breakDelay());
     }
+  }
+
+  describe(): string {
+    const end = (e: End): string =>
+      `${e.process?.name ?? '?'}${e.process?.isDead === true ? ' dead' : ''} queued ${e.queued}${e.isClosed ? ' closed' : ''}`;
+    return `${this.#at}: ${end(this.#dialer)} > ${end(this.#server)}`;
   }
 
   get isBroken(): boolean {

@@ -31,6 +31,8 @@ export interface SimOptions {
 /** Milliseconds of simulated time within which a healed cluster must serve with every node. */
 const healMs = 60_000;
 const chunkMs = 50;
+/** Milliseconds for which it must stay so: longer than detection and a lease together. */
+const wholeMs = 2_500;
 
 /** One seed: a cluster, a workload, faults; then everything heals, and the cluster must converge. */
 export async function runSeed(seed: number, options: SimOptions = {}): Promise<SimResult> {
@@ -53,6 +55,7 @@ export async function runSeed(seed: number, options: SimOptions = {}): Promise<S
   try {
     await simulate(cluster, workload, random, options.faultsMs ?? 10_000);
   } catch (error) {
+    cluster.trace(JSON.stringify(situation(cluster)));
     failure = { error, trace };
   }
   return {
@@ -89,7 +92,10 @@ async function simulate(
   cluster.network.healAll();
   const wanted = cluster.of('node').map(({ id }) => id);
   const deadline = schedule.now + healMs;
-  while (!isWhole(cluster, wanted)) {
+  // Whole for a while: a process that was paused is told late of what happened.
+  let wholeSince = schedule.now;
+  while (schedule.now - wholeSince < wholeMs) {
+    if (!isWhole(cluster, wanted)) wholeSince = schedule.now;
     cluster.network.healAll();
     for (const place of cluster.places) {
       if (cluster.isDown(place)) cluster.start(place);
@@ -99,7 +105,6 @@ async function simulate(
     assert(schedule.now < deadline, 'a healed cluster serves with every node', situation(cluster));
     await run(schedule.now + chunkMs);
   }
-  await run(schedule.now + 1_000);
   workload.stop();
   while (!workload.isIdle) await run(schedule.now + chunkMs);
   await finished(workload.readAll(wanted), run, schedule.now, cluster);
@@ -231,6 +236,7 @@ function situation(cluster: SimCluster): Readonly<Record<string, unknown>> {
       down: node?.state.down,
       parked: node?.state.hellos.length,
     })),
+    streams: cluster.network.describe(),
     leaders: cluster.of('coordinator').map(({ raft }) => raft?.status.role),
   };
 }

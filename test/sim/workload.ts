@@ -224,8 +224,9 @@ export class Workload {
         let answered = false;
         for (let attempt = 0; attempt < 10 && !answered; attempt += 1) {
           answered = await this.#read(random, key, node);
+          if (!answered) await this.#pause(200);
         }
-        assert(answered, 'a healthy node answers', { node, key });
+        assert(answered, 'a healthy node answers', { node, key, now: this.#cluster.schedule.now });
       }
     }
   }

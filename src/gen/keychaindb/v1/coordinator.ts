@@ -166,6 +166,8 @@ export interface CoordinatorPush {
   readonly clusterId: Uint8Array;
   /** A message for the operator, e.g. why this node is not taken in. */
   readonly notice: string;
+  /** The registry knew this incarnation and has given it up: the node starts again under a higher one. */
+  readonly gone: boolean;
 }
 
 /** The payload of a Raft entry. */
@@ -1339,7 +1341,7 @@ export const JoinReport: MessageFns<JoinReport> = {
 };
 
 function createBaseCoordinatorPush(): CoordinatorPush {
-  return { view: undefined, clusterId: new Uint8Array(0), notice: "" };
+  return { view: undefined, clusterId: new Uint8Array(0), notice: "", gone: false };
 }
 
 export const CoordinatorPush: MessageFns<CoordinatorPush> = {
@@ -1352,6 +1354,9 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
     }
     if (message.notice !== "") {
       writer.uint32(26).string(message.notice);
+    }
+    if (message.gone !== false) {
+      writer.uint32(32).bool(message.gone);
     }
     return writer;
   },
@@ -1391,6 +1396,14 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
             }
 
             message.notice = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.gone = reader.bool();
             continue;
           }
         }
