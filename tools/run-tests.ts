@@ -31,6 +31,7 @@ function runFile(file: string): Promise<Outcome> {
   const started = performance.now();
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['--enable-source-maps', join(root, file)], {
+      env: { ...process.env, TAP_TIMEOUT: '600' },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const timer = setTimeout(() => child.kill('SIGKILL'), fileMs);

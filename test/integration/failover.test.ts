@@ -1,0 +1,130 @@
+import { ChannelCredentials } from '@grpc/grpc-js';
+import t from 'tap';
+import { KVClient } from '../../src/gen/keychaindb/v1/kv.js';
+import { Lab, servingIds } from '../../tools/lab/cluster.js';
+import { differencesFromReplay } from '../../tools/lab/inspect.js';
+import { Load } from '../../tools/lab/load.js';
+
+for (const position of ['head', 'middle', 'tail'] as const) {
+  t.test(`the death of the ${position} loses no write and fails no read`, async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const load = new Load({ clients: [lab.client()], readsPerSecond: 300, writesPerSecond: 60 });
+    await load.prepare();
+    load.start();
+    const ids = servingIds(await lab.serving(['node-1', 'node-2', 'node-3']));
+    const victim = ids[{ head: 0, middle: 1, tail: 2 }[position]] ?? '';
+    await lab.kill(victim);
+    await lab.serving(ids.filter((id) => id !== victim));
+    lab.start(victim);
+    await lab.serving(ids);
+    const report = await load.stop();
+    t.same(report.failedReads, []);
+    t.same(report.failedWrites, []);
+    t.same(report.staleReads, []);
+    t.same(await differencesFromReplay(lab), []);
+  });
+}
+
+t.test('a chain serves down to its last node', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const load = new Load({ clients: [lab.client()], readsPerSecond: 200, writesPerSecond: 40 });
+  await load.prepare();
+  load.start();
+  await lab.kill('node-1');
+  await lab.serving(['node-2', 'node-3']);
+  await lab.kill('node-3');
+  await lab.serving(['node-2']);
+  lab.start('node-1');
+  lab.start('node-3');
+  await lab.serving(['node-1', 'node-2', 'node-3']);
+  const report = await load.stop();
+  t.same([...report.failedReads, ...report.failedWrites, ...report.staleReads], []);
+  t.same(await differencesFromReplay(lab), []);
+});
+
+t.test('a whole cluster that is killed while it writes has every acknowledged write', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const client = lab.client({ timeoutMs: 60_000 });
+  const acknowledged = new Map<string, string>();
+  const writers = Array.from({ length: 32 }, async (_, writer) => {
+    for (let i = 0; ; i += 1) {
+      const key = `killed/${writer}/${i}`;
+      try {
+        await client.put(key, `${i}`, { timeoutMs: 1_000 });
+      } catch {
+        return;
+      }
+      acknowledged.set(key, `${i}`);
+    }
+  });
+  while (acknowledged.size < 2_000) await new Promise((resolve) => setTimeout(resolve, 5));
+  const ids = lab.processes.map(({ id }) => id);
+  await Promise.all(ids.map((id) => lab.kill(id)));
+  await Promise.all(writers);
+  for (const id of ids) lab.start(id);
+  await lab.serving(['node-1', 'node-2', 'node-3']);
+  const missing: string[] = [];
+  for (const [key, value] of acknowledged) {
+    const read = await client.get(key);
+    if (Buffer.from(read?.value ?? []).toString() !== value) missing.push(key);
+  }
+  t.ok(acknowledged.size >= 2_000);
+  t.same(missing, []);
+  t.same(await differencesFromReplay(lab), []);
+});
+
+/** Reads without pause at one node; the values that were lower than `floor`, and how many were answered. */
+async function hammer(address: string, key: Buffer, floor: number, count: number) {
+  const stub = new KVClient(address, ChannelCredentials.createInsecure());
+  let stale = 0;
+  let strong = 0;
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      const value = await new Promise<string | undefined>((resolve) => {
+        const deadline = new Date(Date.now() + 10_000);
+        stub.get({ key, node: '' }, { deadline } as never, (error, response) =>
+          resolve(error === null ? Buffer.from(response.value).toString() : undefined),
+        );
+      });
+      if (value === undefined) return;
+      strong += 1;
+      if (Number(value) < floor) stale += 1;
+    }),
+  );
+  stub.close();
+  return { stale, strong };
+}
+
+for (const isCutOff of [false, true]) {
+  const how = isCutOff ? 'cut off from its coordinators' : 'with its coordinators reachable';
+  t.test(`a node that was stopped answers nothing stale when it goes on, ${how}`, async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const client = lab.client();
+    await client.put('moves', '0');
+    const stopped = 'node-2';
+    lab.signal(stopped, 'SIGSTOP');
+    const since = performance.now();
+    await lab.serving(['node-1', 'node-3']);
+    let newest = 0;
+    // The chain moves on for as long as the node is stopped: five seconds.
+    while (performance.now() - since < 5_000) {
+      newest += 1;
+      await client.put('moves', `${newest}`);
+    }
+    if (isCutOff) for (const { id } of lab.of('coordinator')) lab.signal(id, 'SIGSTOP');
+    const reads = hammer(lab.named(stopped).grpc, Buffer.from('moves'), newest, 1_200);
+    lab.signal(stopped, 'SIGCONT');
+    const { stale, strong } = await reads;
+    t.comment(`${strong} of 1200 reads were answered`);
+    t.equal(stale, 0);
+    if (isCutOff) for (const { id } of lab.of('coordinator')) lab.signal(id, 'SIGCONT');
+    await lab.serving(['node-1', 'node-2', 'node-3']);
+    const read = await client.get('moves', { node: stopped });
+    t.equal(Buffer.from(read?.value ?? []).toString(), `${newest}`);
+    t.same(await differencesFromReplay(lab), []);
+  });
+}
