@@ -36,7 +36,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     kind: 'coordinator',
     id,
     random: systemRandom,
-    openEngine: RocksEngine.open,
+    openEngine: (dir) => RocksEngine.open(dir),
   });
   const die = fatal(id);
   const { log, damage } = await openLog({ engine: folder.engine, fatal: die });

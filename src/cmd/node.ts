@@ -41,7 +41,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     kind: 'node',
     id,
     random: systemRandom,
-    openEngine: RocksEngine.open,
+    openEngine: (dir) => RocksEngine.open(dir),
   });
   const die = fatal(id);
   let current: NodeHandle | undefined;

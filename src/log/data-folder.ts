@@ -90,18 +90,13 @@ export class DataFolder {
 
   /**
    * Empties the store; it gets a new store id, since it is no copy of anything any more. The records
-   * named in `keep` stay.
+   * named in `keep` stay, and are there all the time. The new id comes first: what an end in the middle
+   * leaves is not taken for the old copy.
    */
   async wipe(keep: readonly Uint8Array[] = []): Promise<void> {
-    const kept: WriteOp[] = [];
-    for (const key of keep) {
-      const value = await this.engine.get(key).catch(() => undefined);
-      if (value !== undefined) kept.push({ type: 'put', key, value });
-    }
-    await wipeEngine(this.engine);
-    if (kept.length > 0) await this.engine.write(kept, { sync: true });
     const storeId = toHex(this.#random.bytes(16));
     await this.#write({ ...this.#identity, storeId, clusterId: '' });
+    await emptyEngine(this.engine, [identityKey, ...keep]);
   }
 
   async #write(identity: Identity): Promise<void> {
@@ -127,10 +122,12 @@ export async function makeFolder(dir: string): Promise<void> {
   }
 }
 
-export async function wipeEngine(engine: StorageEngine): Promise<void> {
+async function emptyEngine(engine: StorageEngine, keep: readonly Uint8Array[]): Promise<void> {
+  const kept = new Set(keep.map(toHex));
   const everything = { gte: new Uint8Array([0]), lt: new Uint8Array([255]) };
   let dels: WriteOp[] = [];
   for await (const [key] of engine.scan(everything)) {
+    if (kept.has(toHex(key))) continue;
     dels.push({ type: 'del', key });
     if (dels.length < 10_000) continue;
     await engine.write(dels, { sync: false });

@@ -6,7 +6,15 @@ import { decodeBlock } from './block.js';
 import type { StorageEngine, WriteOp } from './engine.js';
 import { type DurableBatch, type EventLog, type LogBlock, sameEntry } from './event-log.js';
 import type { HighWater } from './high-water.js';
-import { blockIndexOf, blockKey, blockPrefix, endOfPrefix, markerKey, metaKey } from './keys.js';
+import {
+  blockIndexOf,
+  blockKey,
+  blockPrefix,
+  encodeMarker,
+  endOfPrefix,
+  markerKey,
+  metaKey,
+} from './keys.js';
 import { markersMax, readBlocksMax, recentBytesMax } from './limits.js';
 import { seal, unseal } from './record.js';
 
@@ -15,7 +23,7 @@ export const cleanCloseKey = metaKey('clean-close');
 /** What of the log's tail was found at opening. */
 export interface LogStart {
   readonly last: EntryId;
-  /** Number of the newest marker (a batch without a block). */
+  /** Number of the newest marker (a batch without a block, or with a cut). */
   readonly marker: number;
 }
 
@@ -54,6 +62,8 @@ export class DurableLog implements EventLog {
   /** Newest blocks, durable or not, oldest first, without gaps. */
   #recent: LogBlock[] = [];
   #recentBytes = 0;
+  /** Cuts since the start: what was read of the log before one may be gone. */
+  #cuts = 0;
   readonly #cursors = new Set<Cursor>();
   #closed = false;
 
@@ -113,6 +123,7 @@ export class DurableLog implements EventLog {
     batch.sync = true;
     batch.end = after;
     this.#last = after;
+    this.#cuts += 1;
     if (this.#synced.index > after.index) this.#synced = after;
     while ((this.#recent.at(-1)?.end.index ?? 0) > after.index) {
       this.#recentBytes -= this.#recent.pop()?.bytes.byteLength ?? 0;
@@ -136,13 +147,17 @@ export class DurableLog implements EventLog {
   async *read(after: EntryId): AsyncIterable<LogBlock> {
     const cursor = new Cursor(after);
     const end = this.#synced;
-    while (cursor.position.index < end.index) {
-      const blocks = await this.#next(cursor);
-      for (const block of blocks) {
-        if (block.end.index > end.index) return;
-        yield block;
+    this.#cursors.add(cursor);
+    try {
+      while (cursor.position.index < Math.min(end.index, this.#synced.index)) {
+        for await (const block of this.#some(cursor)) {
+          if (block.end.index > end.index) return;
+          yield block;
+        }
+        if (cursor.ended) return;
       }
-      if (blocks.length === 0) return;
+    } finally {
+      this.#cursors.delete(cursor);
     }
   }
 
@@ -157,10 +172,7 @@ export class DurableLog implements EventLog {
           await cursor.moved();
           continue;
         }
-        for (const block of await this.#next(cursor)) {
-          if (cursor.ended) return;
-          yield block;
-        }
+        yield* this.#some(cursor);
       }
     } finally {
       signal.removeEventListener('abort', stop);
@@ -245,24 +257,24 @@ export class DurableLog implements EventLog {
   }
 
   async #written(batch: Batch): Promise<readonly WriteOp[]> {
-    if (batch.cutAfter !== undefined) {
-      // Lowered first: a store that was cut on purpose is not behind.
-      this.#highWater.write(batch.cutAfter);
-      await this.#highWater.settled();
-      const range = { gte: blockKey(batch.cutAfter.index + 1), lt: endOfPrefix(blockPrefix) };
-      const dels: WriteOp[] = [];
-      for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });
-      return [...dels, ...batch.ops];
+    const { cutAfter, ops } = batch;
+    if (cutAfter === undefined) {
+      // Without a block a lost batch would leave no gap: its marker does.
+      return batch.blocks.length > 0 ? ops : [...ops, ...this.#nextMarker(undefined)];
     }
-    if (batch.blocks.length > 0) return batch.ops;
-    // Without a block a lost batch would leave no gap: its marker does.
+    const range = { gte: blockKey(cutAfter.index + 1), lt: endOfPrefix(blockPrefix) };
+    const dels: WriteOp[] = [];
+    for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });
+    // The marker says how far down: a store that was cut on purpose is not behind.
+    return [...dels, ...ops, ...this.#nextMarker(cutAfter)];
+  }
+
+  #nextMarker(cutAfter: EntryId | undefined): readonly WriteOp[] {
     this.#marker += 1;
     const key = markerKey(this.#marker);
-    batch.ops.push({ type: 'put', key, value: seal(key, new Uint8Array(0)) });
-    if (this.#marker > markersMax) {
-      batch.ops.push({ type: 'del', key: markerKey(this.#marker - markersMax) });
-    }
-    return batch.ops;
+    const put: WriteOp = { type: 'put', key, value: seal(key, encodeMarker(cutAfter)) };
+    if (this.#marker <= markersMax) return [put];
+    return [put, { type: 'del', key: markerKey(this.#marker - markersMax) }];
   }
 
   #finished(batch: Batch): void {
@@ -272,28 +284,33 @@ export class DurableLog implements EventLog {
       this.#synced = shorter !== undefined && shorter.index < batch.end.index ? shorter : batch.end;
       this.meter.batches += 1;
       for (const block of batch.blocks) this.meter.entries += block.entries.length;
-      this.#highWater.write(this.#synced);
+      this.#highWater.write({ entry: batch.end, marker: this.#marker });
     }
     batch.finish();
-    if (batch.sync) this.durable$.next({ blocks: batch.blocks, synced: this.#synced });
+    if (batch.sync) {
+      const synced = this.#synced;
+      const blocks = batch.blocks.filter(({ end }) => end.index <= synced.index);
+      this.durable$.next({ blocks, synced });
+    }
     for (const cursor of this.#cursors) cursor.move();
   }
 
-  /** The blocks after a cursor: from memory where they are there, else some from the disk. */
-  async #next(cursor: Cursor): Promise<readonly LogBlock[]> {
+  /** The next blocks of a cursor: from memory where they are there, else from the disk; none after a cut. */
+  async *#some(cursor: Cursor): AsyncIterable<LogBlock> {
+    const cuts = this.#cuts;
     const recent = this.#recentAfter(cursor.position);
     const blocks = recent.length > 0 ? recent : await this.#readSome(cursor.position);
     for (const block of blocks) {
+      if (cursor.ended || cuts !== this.#cuts) return;
       if (!sameEntry(block.previous, cursor.position)) {
-        if (cursor.ended) return [];
         throw new KeychainError(
           'CORRUPT',
           `the log has a gap: block ${block.end.index} follows ${block.previous.index}, not ${cursor.position.index}`,
         );
       }
       cursor.position = block.end;
+      yield block;
     }
-    return blocks;
   }
 
   #recentAfter(after: EntryId): readonly LogBlock[] {

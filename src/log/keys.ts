@@ -1,3 +1,5 @@
+import { EntryId } from '../gen/keychaindb/v1/log.js';
+
 /*
  * The one keyspace (docs/architecture.md, storage): a prefix byte, then the key.
  *
@@ -5,7 +7,7 @@
  *   l last index of the block      blocks, 8 bytes big-endian
  *   o key                          newest committed object
  *   s client id [, seq]            session; outcome of a request
- *   b number                       marker of a batch that carried no block
+ *   b number                       marker of a batch that carried no block, or a cut
  */
 const prefix = (letter: string): Uint8Array => new TextEncoder().encode(letter);
 
@@ -57,6 +59,17 @@ export function markerKey(number: number): Uint8Array {
 
 export function markerIndexOf(key: Uint8Array): number {
   return readUint64(key, markerPrefix.byteLength);
+}
+
+/** What a marker says: where its batch has cut the log; nothing where it has not. */
+export function encodeMarker(cutAfter: EntryId | undefined): Uint8Array {
+  if (cutAfter === undefined) return new Uint8Array(0);
+  const id = EntryId.encode(cutAfter).finish();
+  return join(Uint8Array.of(id.byteLength), id);
+}
+
+export function decodeMarker(value: Uint8Array): EntryId | undefined {
+  return value.byteLength === 0 ? undefined : EntryId.decode(value.subarray(1));
 }
 
 /** The first key after every key with this prefix. */

@@ -2,5 +2,5 @@
 export const recentBytesMax = 16 << 20;
 /** Blocks read from the disk at a time by a cursor. */
 export const readBlocksMax = 64;
-/** Batches without a block whose markers are kept, so that a hole in them is noticed. */
+/** Batches without a block, or with a cut, whose markers are kept, so that a hole in them is noticed. */
 export const markersMax = 16_384;

@@ -73,8 +73,10 @@ export class MemoryEngine implements StorageEngine {
     const to = lowerBound(this.#keys, text(range.lt));
     const keys = this.#keys.slice(from, to);
     if (range.reverse === true) keys.reverse();
-    for (const key of keys.slice(0, range.limit)) {
-      const value = await this.#unlessCrashed(() => this.#values.get(key));
+    // As RocksDB's iterators: what stands there when the scan begins.
+    const found = keys.slice(0, range.limit).map((key) => [key, this.#values.get(key)] as const);
+    for (const [key, value] of found) {
+      await this.#unlessCrashed(() => undefined);
       if (value !== undefined) yield [bytes(key), value];
     }
   }
@@ -104,6 +106,14 @@ export class MemoryEngine implements StorageEngine {
     next.#highWater = options.power ? this.#durableHighWater : this.#highWater;
     next.#durableHighWater = next.#highWater;
     return next;
+  }
+
+  /** A disk with the same content, synced or not. */
+  copy(): MemoryEngine {
+    const copy = new MemoryEngine({}, this.#values);
+    copy.#highWater = this.#highWater;
+    copy.#durableHighWater = this.#highWater;
+    return copy;
   }
 
   /** From now on every synced write rejects. */

@@ -4,15 +4,17 @@ import { decodeBlock } from './block.js';
 import { cleanCloseKey, DurableLog, type LogStart } from './durable-log.js';
 import type { StorageEngine } from './engine.js';
 import { type EventLog, origin, sameEntry } from './event-log.js';
-import { HighWater } from './high-water.js';
+import { HighWater, type SyncedThrough } from './high-water.js';
 import {
   blockIndexOf,
   blockKey,
   blockPrefix,
+  decodeMarker,
   endOfPrefix,
   markerIndexOf,
   markerPrefix,
 } from './keys.js';
+import { markersMax } from './limits.js';
 import { nameOf, unseal } from './record.js';
 
 /** Synced data is missing or changed: the store must not be served from, or voted with. */
@@ -33,25 +35,61 @@ export async function openLog(options: {
   const { engine, fatal } = options;
   const walked = await walk(engine);
   const highWater = await HighWater.read(engine);
-  const behind =
-    highWater !== undefined && highWater.index > walked.start.last.index
-      ? {
-          kind: 'behind-high-water' as const,
-          message: `the log ends at entry ${walked.start.last.index}; it was synced through ${highWater.index} (high-water)`,
-        }
-      : undefined;
+  const damage = walked.damage ?? (highWater && behindOf(walked, highWater));
   const log = new DurableLog(engine, new HighWater(engine), walked.start, fatal);
-  return { log, damage: walked.damage ?? behind };
+  return { log, damage };
 }
 
 interface Walk {
   readonly start: LogStart;
+  /** Number of the oldest marker that is kept. */
+  readonly oldestMarker: number;
+  readonly cuts: readonly Cut[];
   readonly damage: Damage | undefined;
+}
+
+/** A marker of a batch that cut the log, and the entry it was cut to. */
+interface Cut {
+  readonly marker: number;
+  readonly after: EntryId;
+}
+
+/** A store that ends before what was synced; cuts since then made it shorter on purpose. */
+function behindOf(
+  { start, oldestMarker, cuts }: Walk,
+  { entry, marker }: SyncedThrough,
+): Damage | undefined {
+  const behind = (what: string): Damage => ({
+    kind: 'behind-high-water',
+    message: `${what} (high-water)`,
+  });
+  // An old high-water: cuts since then may be among the markers that are not kept any more.
+  if (oldestMarker > marker + 1) return undefined;
+  let expected = entry;
+  for (const cut of cuts) {
+    if (cut.marker > marker && cut.after.index < expected.index) expected = cut.after;
+  }
+  const { last } = start;
+  if (last.index < expected.index || last.generation < expected.generation) {
+    return behind(
+      `the log ends at entry ${last.index} of generation ${last.generation}; it was synced through ${expected.index} of ${expected.generation}`,
+    );
+  }
+  if (start.marker >= marker) return undefined;
+  return behind(
+    `the newest batch without a block is ${start.marker}; they were synced through ${marker}`,
+  );
 }
 
 async function walk(engine: StorageEngine): Promise<Walk> {
   let last: EntryId = origin;
-  let marker = 0;
+  let markers: Markers = { oldest: 0, newest: 0, cuts: [] };
+  const found = (damage: Damage | undefined): Walk => ({
+    start: { last, marker: markers.newest },
+    oldestMarker: markers.oldest,
+    cuts: markers.cuts,
+    damage,
+  });
   try {
     last = await checkedThrough(engine);
     const range = { gte: blockKey(last.index + 1), lt: endOfPrefix(blockPrefix) };
@@ -64,11 +102,11 @@ async function walk(engine: StorageEngine): Promise<Walk> {
       }
       last = block.end;
     }
-    marker = await checkMarkers(engine);
+    markers = await checkMarkers(engine);
   } catch (error) {
-    return { start: { last, marker }, damage: damageOf(error) };
+    return found(damageOf(error));
   }
-  return { start: { last, marker }, damage: undefined };
+  return found(undefined);
 }
 
 class Gap extends Error {}
@@ -93,17 +131,33 @@ async function checkedThrough(engine: StorageEngine): Promise<EntryId> {
   return sameEntry(decodeBlock(unseal(key, block)).end, id) ? id : origin;
 }
 
-/** Batches without a block left numbered markers: one that is missing is a hole. */
-async function checkMarkers(engine: StorageEngine): Promise<number> {
-  let before: number | undefined;
+interface Markers {
+  readonly oldest: number;
+  readonly newest: number;
+  readonly cuts: readonly Cut[];
+}
+
+/** Batches without a block, or with a cut, left numbered markers: one that is missing is a hole. */
+async function checkMarkers(engine: StorageEngine): Promise<Markers> {
+  let oldest = 0;
+  let newest = 0;
+  const cuts: Cut[] = [];
   const range = { gte: markerPrefix, lt: endOfPrefix(markerPrefix) };
   for await (const [key, sealed] of engine.scan(range)) {
-    unseal(key, sealed);
-    const index = markerIndexOf(key);
-    if (before !== undefined && index !== before + 1) {
-      throw new Gap(`records are missing: ${nameOf(key)} follows batch ${before}`);
+    const value = unseal(key, sealed);
+    const marker = markerIndexOf(key);
+    if (oldest === 0) oldest = marker;
+    else if (marker !== newest + 1) {
+      throw new Gap(`records are missing: ${nameOf(key)} follows batch ${newest}`);
     }
-    before = index;
+    newest = marker;
+    const after = decodeMarker(value);
+    if (after !== undefined) cuts.push({ marker, after });
   }
-  return before ?? 0;
+  if (oldest > Math.max(1, newest - markersMax + 1)) {
+    throw new Gap(
+      `records are missing: batch ${oldest} is the oldest; they are kept through ${newest}`,
+    );
+  }
+  return { oldest, newest, cuts };
 }

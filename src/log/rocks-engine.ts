@@ -15,18 +15,24 @@ export class RocksEngine implements StorageEngine {
   #open = 0;
   #closed = false;
   #idle: (() => void) | undefined;
+  /** An iterator has met damage: the binding never ends such a one, and never closes a store that has one. */
+  #stuck = false;
 
   private constructor(db: RocksDatabase, dir: string) {
     this.#db = db;
     this.#highWaterFile = join(dir, 'high-water');
   }
 
-  /** Rejects with BAD_REQUEST where another process holds the folder, CORRUPT where it can't be opened. */
-  static async open(dir: string): Promise<RocksEngine> {
+  /** `readOnly`: beside the process that writes it, as it was at this moment. Rejects with BAD_REQUEST where another process holds the folder, CORRUPT where it can't be opened. */
+  static async open(
+    dir: string,
+    { readOnly = false }: { readonly readOnly?: boolean } = {},
+  ): Promise<RocksEngine> {
     const location = join(dir, 'store');
     const db = rocksdb(location);
     const options = {
-      createIfMissing: true,
+      createIfMissing: !readOnly,
+      readOnly,
       compression: true,
       cacheSize: cacheBytes,
       writeBufferSize: writeBufferBytes,
@@ -74,14 +80,19 @@ export class RocksEngine implements StorageEngine {
       valueAsBuffer: true,
     });
     this.#open += 1;
+    let stuck = false;
     try {
       for (;;) {
+        stuck = true;
         const entry = await next(iterator);
+        stuck = false;
         if (entry === undefined) return;
         yield entry;
       }
     } finally {
-      await new Promise<void>((resolve) => iterator.end(() => resolve()));
+      const ended = new Promise<void>((resolve) => iterator.end(() => resolve()));
+      if (stuck) this.#stuck = true;
+      else await ended;
       this.#release();
     }
   }
@@ -99,7 +110,10 @@ export class RocksEngine implements StorageEngine {
     await writeFile(this.#highWaterFile, value);
   }
 
-  /** Waits for writes and iterators that are under way: closing before them can end the process. */
+  /**
+   * Waits for writes and iterators that are under way: closing before them can end the process. After an
+   * iterator has met damage the folder stays locked until the process ends, by `process.exit`.
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -108,6 +122,7 @@ export class RocksEngine implements StorageEngine {
         this.#idle = resolve;
       });
     }
+    if (this.#stuck) return;
     await new Promise<void>((resolve, reject) => {
       this.#db.close((error) => (error ? reject(error) : resolve()));
     });
@@ -137,7 +152,7 @@ function damaged(error: Error): KeychainError {
 }
 
 function openError(dir: string, error: Error): KeychainError {
-  if (/lock/i.test(error.message)) {
+  if (/^IO error: .*\block\b/i.test(error.message)) {
     return new KeychainError(
       'BAD_REQUEST',
       `the data folder ${dir} is in use by another process: end it, or use another --data-dir`,
