@@ -313,9 +313,7 @@ class NodeRuntime implements NodeHandle {
 
   /** A view is on the disk before it has any effect (R1). */
   #showView(view: View): void {
-    if (this.#closed || view.epoch <= this.#persistedEpoch || view.chainId !== this.state.chainId) {
-      return;
-    }
+    if (this.#closed || view.chainId !== this.state.chainId) return;
     const { seen } = this.state;
     if (seen !== undefined && Buffer.compare(seen.clusterId, view.clusterId) !== 0) {
       this.#guarded(() => {
@@ -326,6 +324,7 @@ class NodeRuntime implements NodeHandle {
       });
       return;
     }
+    if (view.epoch <= this.#persistedEpoch) return;
     this.#persistedEpoch = view.epoch;
     this.#log.record(recordSeen(view), { sync: true });
     void this.#log

@@ -9,9 +9,11 @@ import { ChainService } from '../gen/keychaindb/v1/chain.js';
 import { CoordinatorService, MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
+import type { StorageEngine, WriteOp } from '../log/engine.js';
 import type { EventLog } from '../log/event-log.js';
 import { metaKey } from '../log/keys.js';
 import { type Damage, openLog } from '../log/open-log.js';
+import { seal } from '../log/record.js';
 import { RocksEngine } from '../log/rocks-engine.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
@@ -29,8 +31,11 @@ export interface NodeFlags extends TimingFlags, LimitFlags {
   readonly join: boolean;
 }
 
+/** Milliseconds: no cluster runs with longer leases. */
+const leaseMsMax = 60_000;
 /** R5 counts from what the store promised before it was emptied. */
-const keptByWipe = [metaKey('lease-max')];
+const leaseMaxKey = metaKey('lease-max');
+const keptByWipe = [leaseMaxKey];
 
 /** Runs one chain node until it is told to stop: one incarnation after the other, on one store. */
 export async function runNode(flags: NodeFlags): Promise<void> {
@@ -105,6 +110,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     if (removal === undefined) break;
     say(`${id}: ${removal.why}; starting anew${removal.wipe ? ' from an empty store' : ''}`);
     if (removal.wipe) {
+      await log.release();
       await folder.wipe(keptByWipe);
       ({ log } = await openLog({ engine: folder.engine, fatal: die }));
     }
@@ -142,9 +148,28 @@ async function openUndamaged(
       `${what}. ${id} is the last that served this chain, or its view can't be read: nothing was changed. Bring another member's store back; to give this one up, move the folder away`,
     );
   }
-  say(`${id}: ${what}. It is emptied and synced anew from the chain`);
-  await folder.wipe(keptByWipe);
+  await opened.log.release();
+  try {
+    await folder.wipe(keptByWipe);
+  } catch (error) {
+    // The binding can't scan a damaged table, nor close a store that has one: the next start empties it.
+    await RocksEngine.emptyAtNextOpen(dir, await leaseLimit(engine));
+    throw new KeychainError(
+      'CORRUPT',
+      `${what}. It can't be emptied while it is open: start ${id} again, and it is, and is synced anew from the chain`,
+      {},
+      error,
+    );
+  }
+  say(`${id}: ${what}. It was emptied and is synced anew from the chain`);
   return (await openLog({ engine, fatal: die })).log;
+}
+
+/** The largest lease that this store ever promised (R5); where it can't be read, more than any. */
+async function leaseLimit(engine: StorageEngine): Promise<readonly WriteOp[]> {
+  const stored = await engine.get(leaseMaxKey).catch(() => undefined);
+  const unknown = seal(leaseMaxKey, new TextEncoder().encode(String(leaseMsMax)));
+  return [{ type: 'put', key: leaseMaxKey, value: stored ?? unknown }];
 }
 
 /** What a node starts from besides its log: the view, the watermark, sessions. */

@@ -73,7 +73,7 @@ export interface TimingFlags {
 
 /** The same on every process of a cluster. */
 export function addTimingFlags(command: Command): Command {
-  const ms = wholeNumber(5, 600_000);
+  const ms = wholeNumber(5, 60_000);
   return command
     .addOption(
       flag('--heartbeat-ms <ms>', 'interval of heartbeats and promise renewals')

@@ -32,7 +32,8 @@ export async function run(argv: readonly string[]): Promise<void> {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     } else {
-      process.exitCode = failed(error);
+      // A role that failed half-way has timers and stores open: nothing is waited for.
+      process.exit(failed(error));
     }
   }
 }

@@ -190,16 +190,21 @@ export class DurableLog implements EventLog {
     for await (const [key, sealed] of this.#engine.scan(range)) yield [key, unseal(key, sealed)];
   }
 
-  async close(): Promise<void> {
+  async release(): Promise<void> {
     if (this.#closed) return;
-    this.record([{ type: 'put', key: cleanCloseKey, value: EntryId.encode(this.#last).finish() }], {
-      sync: true,
-    });
     await this.settled();
     this.#closed = true;
     for (const cursor of this.#cursors) cursor.end();
     this.durable$.complete();
     await this.#highWater.settled();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.record([{ type: 'put', key: cleanCloseKey, value: EntryId.encode(this.#last).finish() }], {
+      sync: true,
+    });
+    await this.release();
     await this.#engine.close();
   }
 

@@ -64,5 +64,8 @@ export interface EventLog {
   /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
   scan(prefix: Uint8Array): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>;
+  /** Writes what was handed over and ends; the engine stays open for whoever uses it next. */
+  release(): Promise<void>;
+  /** As `release`, marks the end as clean, and closes the engine. */
   close(): Promise<void>;
 }

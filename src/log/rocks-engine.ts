@@ -1,6 +1,7 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import rocksdb, { type RocksDatabase, type RocksIterator } from 'rocksdb';
+import { fromHex, noBytes, toHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 
@@ -29,6 +30,7 @@ export class RocksEngine implements StorageEngine {
     { readOnly = false }: { readonly readOnly?: boolean } = {},
   ): Promise<RocksEngine> {
     const location = join(dir, 'store');
+    const kept = readOnly ? undefined : await emptyIfMarked(dir);
     const db = rocksdb(location);
     const options = {
       createIfMissing: !readOnly,
@@ -40,7 +42,26 @@ export class RocksEngine implements StorageEngine {
     await new Promise<void>((resolve, reject) => {
       db.open(options, (error) => (error ? reject(openError(dir, error)) : resolve()));
     });
-    return new RocksEngine(db, dir);
+    const engine = new RocksEngine(db, dir);
+    if (kept !== undefined) {
+      await engine.write(kept, { sync: true });
+      await rm(join(dir, marker));
+    }
+    return engine;
+  }
+
+  /**
+   * A store that is too damaged to be scanned, or closed, is removed when it is opened next. The records in
+   * `keep`, as they are stored, are written to the new one.
+   */
+  static async emptyAtNextOpen(dir: string, keep: readonly WriteOp[]): Promise<void> {
+    const lines = keep.flatMap((op) =>
+      op.type === 'put' ? [`${toHex(op.key)} ${toHex(op.value)}\n`] : [],
+    );
+    const file = await open(join(dir, marker), 'w');
+    await file.writeFile(lines.join(''));
+    await file.sync();
+    await file.close();
   }
 
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
@@ -132,6 +153,27 @@ export class RocksEngine implements StorageEngine {
     this.#open -= 1;
     if (this.#open === 0) this.#idle?.();
   }
+}
+
+/** Names the records that a store which is to be emptied keeps. */
+const marker = 'empty-at-open';
+
+/** Removes a store that was marked; the records that it keeps, or undefined where it isn't marked. */
+async function emptyIfMarked(dir: string): Promise<readonly WriteOp[] | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(dir, marker), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  await rm(join(dir, 'store'), { recursive: true, force: true });
+  await rm(join(dir, 'high-water'), { force: true });
+  const lines = text.split('\n').filter((line) => line !== '');
+  return lines.map((line) => {
+    const [key = '', value = ''] = line.split(' ');
+    return { type: 'put', key: fromHex(key) ?? noBytes, value: fromHex(value) ?? noBytes };
+  });
 }
 
 function next(iterator: RocksIterator): Promise<readonly [Uint8Array, Uint8Array] | undefined> {

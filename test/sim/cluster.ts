@@ -246,6 +246,7 @@ export class SimCluster {
       this.ghost.nodes.delete(place.id);
       await handle.close();
       if (removal.wipe) {
+        await opened.log.release();
         await folder.wipe([metaKey('lease-max')]);
         opened = await openLog({ engine, fatal });
       }

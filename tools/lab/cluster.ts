@@ -120,6 +120,12 @@ export class Lab {
     this.#started.set(id, child);
   }
 
+  /** A process that was started beside: it is the lab's from now on. */
+  adopt(id: string, child: ChildProcess): void {
+    this.named(id).pid = child.pid ?? 0;
+    this.#started.set(id, child);
+  }
+
   /** Resolves when the view, as the coordinators show it, is as wanted. */
   async until(what: string, isSo: (view: View) => boolean, timeoutMs = 30_000): Promise<View> {
     const client = this.client({
