@@ -3,7 +3,7 @@ import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { type CoordinatorHandle, startCoordinator } from '../../src/coordinator/runtime.js';
 import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
-import { type LogBlock, origin } from '../../src/log/event-log.js';
+import { type EventLog, type LogBlock, origin } from '../../src/log/event-log.js';
 import { metaKey } from '../../src/log/keys.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
@@ -35,6 +35,8 @@ export interface Place {
   coordinator?: CoordinatorHandle | undefined;
   raft?: RaftHandle | undefined;
   node?: NodeHandle | undefined;
+  /** The write log of the present incarnation. */
+  log?: EventLog | undefined;
   proxy?: ProxyHandle | undefined;
 }
 
@@ -232,6 +234,7 @@ export class SimCluster {
       });
       if (process.isDead) return;
       place.node = handle;
+      place.log = log;
       this.ghost.watch(place.id, process, handle, held);
       this.network.listen(process, addressOf(place.id), 'peer', handle.acceptPeer);
       this.network.listen(process, addressOf(place.id), 'follow', handle.acceptFollow);
