@@ -61,7 +61,7 @@ function camel(name: string): string {
 
 const { shapes, enums } = readShapes();
 
-function valueOf(type: string, at: number): unknown {
+function sampleValue(type: string, at: number): unknown {
   if (enums.has(type)) return 1;
   if (type === 'string') return `text-${at}`;
   if (type === 'bytes') return Uint8Array.from([at, 255, 0, at]);
@@ -78,13 +78,13 @@ function sampleOf(name: string, variant: number): Record<string, unknown> {
   const value: Record<string, unknown> = {};
   let at = 1;
   for (const field of shape.fields) {
-    const one = valueOf(field.type, at++);
-    value[field.name] = field.isRepeated ? [one, valueOf(field.type, at++)] : one;
+    const one = sampleValue(field.type, at++);
+    value[field.name] = field.isRepeated ? [one, sampleValue(field.type, at++)] : one;
   }
   for (const [oneof, cases] of shape.oneofs) {
     const chosen = cases[variant % cases.length];
     if (chosen !== undefined) {
-      value[oneof] = { $case: chosen.name, value: valueOf(chosen.type, at++) };
+      value[oneof] = { $case: chosen.name, value: sampleValue(chosen.type, at++) };
     }
   }
   return value;

@@ -3,7 +3,6 @@ import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
-import { type OperationLimits, validateOperation } from '../base/validate.js';
 import type {
   FollowDown,
   FollowUp,
@@ -19,6 +18,7 @@ import type {
 } from '../gen/keychaindb/v1/kv.js';
 import type { EventLog } from '../log/event-log.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
+import { type OperationLimits, validateOperation } from '../wire/validate.js';
 import { step } from './core.js';
 import type { ChainEvent } from './events.js';
 import { Heartbeats } from './heartbeats.js';

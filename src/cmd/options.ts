@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { keyBytesMaxDefault, valueBytesMaxDefault } from '../base/limits.js';
 import { type Timing, timingDefault } from '../base/timing.js';
-import type { OperationLimits } from '../base/validate.js';
+import type { OperationLimits } from '../wire/validate.js';
 
 /** An option with its environment variable: KEYCHAINDB_<FLAG>. */
 export function flag(flags: string, description: string): Option {

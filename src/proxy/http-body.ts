@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
-import { type OperationLimits, validateValueSize } from '../base/validate.js';
+import { type OperationLimits, validateValueSize } from '../wire/validate.js';
 
 /** Bytes of JSON around a key and a value. */
 const jsonSlackBytes = 1_024;

@@ -2,11 +2,11 @@ import type { IncomingMessage } from 'node:http';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import type { OperationLimits } from '../base/validate.js';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import type { GetResponse, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
 import { fromOperationError } from '../wire/operation-error.js';
+import type { OperationLimits } from '../wire/validate.js';
 import { readJsonBody, readValueBody } from './http-body.js';
 import {
   bytesField,

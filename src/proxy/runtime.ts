@@ -13,7 +13,6 @@ import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
-import { type OperationLimits, validateOperation } from '../base/validate.js';
 import type { View, WatchViewsRequest } from '../gen/keychaindb/v1/coordinator.js';
 import type {
   Operation,
@@ -23,6 +22,7 @@ import type {
 } from '../gen/keychaindb/v1/kv.js';
 import type { Dialer } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
+import { type OperationLimits, validateOperation } from '../wire/validate.js';
 import { step } from './core.js';
 import { drainMs, redialMsFirst, redialMsLongest, tickMs } from './limits.js';
 import { NodeLink } from './node-link.js';

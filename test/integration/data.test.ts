@@ -14,7 +14,7 @@ const http = proxy?.http ?? '';
 const client = lab.client();
 
 const keys = 10_000;
-const valueOf = (i: number): Buffer => Buffer.alloc(500, `value ${i} `);
+const bodyOf = (i: number): Buffer => Buffer.alloc(500, `value ${i} `);
 
 async function inParallel(count: number, work: (i: number) => Promise<unknown>): Promise<void> {
   let next = 0;
@@ -60,10 +60,10 @@ const raw = { 'content-type': 'application/octet-stream' };
 t.test('ten thousand keys are read back from every node, the tail unasked', async (t) => {
   await inParallel(keys, async (i) => {
     if (i % 2 === 0) {
-      await client.put(`many/${i}`, valueOf(i));
+      await client.put(`many/${i}`, bodyOf(i));
       return;
     }
-    const reply = await ask('PUT', `/v1/keys/many/${i}`, { body: valueOf(i), headers: raw });
+    const reply = await ask('PUT', `/v1/keys/many/${i}`, { body: bodyOf(i), headers: raw });
     if (reply.status !== 200) throw new Error(`${reply.status} ${reply.body.toString()}`);
   });
   const tail = lab.of('node').at(-1)?.grpc ?? '';
@@ -73,7 +73,7 @@ t.test('ten thousand keys are read back from every node, the tail unasked', asyn
     await inParallel(keys, async (i) => {
       const read = await client.get(`many/${i}`, { node: id });
       const isRight =
-        read !== undefined && valueOf(i).equals(read.value) && read.served?.node === id;
+        read !== undefined && bodyOf(i).equals(read.value) && read.served?.node === id;
       if (isRight) right += 1;
     });
     t.equal(right, keys, id);

@@ -4,7 +4,6 @@ import { NEVER } from 'rxjs';
 import t from 'tap';
 import { KeychainError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
-import { validateOperation } from '../../src/base/validate.js';
 import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 import { type GatewayHandle, startGateway } from '../../src/proxy/gateway.js';
@@ -12,6 +11,7 @@ import { routes } from '../../src/proxy/routes.js';
 import type { ProxyHandle } from '../../src/proxy/runtime.js';
 import type { ClusterVerbs } from '../../src/retry/cluster-verbs.js';
 import { errorResult } from '../../src/wire/operation-error.js';
+import { validateOperation } from '../../src/wire/validate.js';
 import { refusal } from '../refusal.js';
 import { memberOf, viewOf } from './views.js';
 

@@ -1,6 +1,6 @@
+import { KeychainError } from '../base/errors.js';
 import type { Operation } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
-import { KeychainError } from './errors.js';
 
 /** Limits on what a client sends, in bytes; each has a flag. */
 export interface OperationLimits {
