@@ -1,0 +1,248 @@
+import t from 'tap';
+import { type Timing, timingDefault } from '../../src/base/timing.js';
+import { detect, emptyDetector, onHeartbeat } from '../../src/coordinator/detector.js';
+import type { RegistryState } from '../../src/coordinator/registry-state.js';
+import {
+  type Member,
+  MemberState,
+  type NodeHeartbeat,
+} from '../../src/gen/keychaindb/v1/coordinator.js';
+
+const timing: Timing = timingDefault;
+const { detectionMs } = timing;
+const storeOf = (id: string): Uint8Array => Buffer.alloc(16, id);
+
+const member = (id: string, state: MemberState, incarnation = 1): Member => ({
+  id,
+  incarnation,
+  address: `${id}:1`,
+  state,
+  storeId: storeOf(id),
+});
+const serving = (id: string): Member => member(id, MemberState.SERVING);
+const waiting = (id: string, incarnation = 1): Member =>
+  member(id, MemberState.WAITING, incarnation);
+
+function registry(members: readonly Member[], others: readonly Member[] = []): RegistryState {
+  const clusterId = Buffer.alloc(16, 7);
+  const incarnations = new Map([...members, ...others].map((m) => [m.id, m.incarnation]));
+  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others };
+  return { clusterId, view, incarnations };
+}
+
+const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => ({
+  chainId: 1,
+  clusterId: Buffer.alloc(16, 7),
+  lineage: 1,
+  id,
+  incarnation: 1,
+  storeId: storeOf(id),
+  address: `${id}:1`,
+  seenEpoch: 5,
+  activeEpoch: 5,
+  last: { generation: 1, index: 1 },
+  watermark: { generation: 1, index: 1 },
+  incomplete: false,
+  silentPeers: [],
+  join: false,
+  report: undefined,
+  ...more,
+});
+
+/** A leader that has listened for long, at time `now`; each beat was heard so long ago. */
+function leader(
+  state: RegistryState,
+  beats: readonly (readonly [NodeHeartbeat, number])[],
+  now = 100_000,
+) {
+  const detector = emptyDetector(0);
+  for (const [heard, ago] of beats) onHeartbeat(detector, heard, now - ago);
+  return { detector, look: (at = now) => say(detect(state, detector, timing, at)) };
+}
+
+/** The command in short. */
+function say(command: ReturnType<typeof detect>): string {
+  const what = command?.command;
+  if (what === undefined) return '';
+  if (what.$case !== 'changeView') {
+    return `${what.$case} ${'id' in what.value ? what.value.id : ''}`;
+  }
+  const { change, expectedEpoch } = what.value;
+  return `${change?.$case} ${change?.value.id} at ${expectedEpoch}`;
+}
+
+const chain = registry([serving('a'), serving('b'), serving('c')]);
+
+t.test('who is heard stays', async (t) => {
+  const { look } = leader(chain, [
+    [beat('a'), 0],
+    [beat('b'), detectionMs - 1],
+    [beat('c'), 0],
+  ]);
+  t.equal(look(), '');
+});
+
+t.test('the longest silent one goes first', async (t) => {
+  const { look } = leader(chain, [
+    [beat('a'), detectionMs + 10],
+    [beat('b'), detectionMs + 50],
+    [beat('c'), 0],
+  ]);
+  t.equal(look(), 'evict b at 5');
+});
+
+t.test('nobody goes while no serving member is heard', async (t) => {
+  const silent = [beat('a'), beat('b'), beat('c')].map((b) => [b, detectionMs + 1] as const);
+  t.equal(leader(chain, silent).look(), '');
+});
+
+t.test('only the last one heard is no reason to take it out', async (t) => {
+  const syncing = registry([serving('a'), member('b', MemberState.SYNCING)]);
+  const { look } = leader(syncing, [
+    [beat('b'), 0],
+    [beat('a'), detectionMs + 1],
+  ]);
+  t.equal(look(), '');
+});
+
+t.test('a new leader waits one heartbeat, then knows what it heard as a follower', async (t) => {
+  const { detector, look } = leader(chain, [
+    [beat('a'), 0],
+    [beat('b'), detectionMs + 1],
+    [beat('c'), 0],
+  ]);
+  detector.leaderSince = 100_000 - timing.heartbeatMs + 1;
+  t.equal(look(), '');
+  detector.leaderSince -= 1;
+  t.equal(look(), 'evict b at 5');
+});
+
+t.test('a coordinator that has just started gives everybody the full time', async (t) => {
+  const detector = emptyDetector(100_000);
+  onHeartbeat(detector, beat('a'), 100_000 + detectionMs - 1);
+  t.equal(say(detect(chain, detector, timing, 100_000 + detectionMs - 1)), '');
+});
+
+t.test('a heartbeat of an older process counts for nothing', async (t) => {
+  const { detector } = leader(chain, [[beat('a', { incarnation: 3 }), 0]]);
+  onHeartbeat(detector, beat('a', { incarnation: 2 }), 100_000);
+  t.equal(detector.heard.get('a')?.beat.incarnation, 3);
+});
+
+t.test(
+  'a new process registers; an unknown one is added where it asks, and never was here',
+  async (t) => {
+    const all = [beat('a'), beat('b'), beat('c')].map((b) => [b, 0] as const);
+    t.equal(leader(chain, [...all, [beat('a', { incarnation: 2 }), 0]]).look(), 'register a');
+    t.equal(leader(chain, [...all, [beat('d'), 0]]).look(), '');
+    t.equal(leader(chain, [...all, [beat('d', { join: true }), 0]]).look(), 'addMember d');
+    const removed = { ...chain, incarnations: new Map([...chain.incarnations, ['d', 4]]) };
+    t.equal(leader(removed, [...all, [beat('d', { join: true }), 0]]).look(), '');
+  },
+);
+
+t.test('of the survivors the longest log goes on, after a moment (R10)', async (t) => {
+  const dead = registry(
+    [serving('a'), serving('b'), serving('c')],
+    [waiting('a', 2), waiting('b', 2)],
+  );
+  const { detector } = leader(dead, []);
+  const hear = (now: number): void => {
+    onHeartbeat(detector, beat('a', { incarnation: 2, last: { generation: 3, index: 9 } }), now);
+    onHeartbeat(detector, beat('b', { incarnation: 2, last: { generation: 4, index: 8 } }), now);
+  };
+  hear(100_000);
+  t.equal(say(detect(dead, detector, timing, 100_000)), '', 'a third one may come');
+  hear(100_000 + detectionMs);
+  t.equal(say(detect(dead, detector, timing, 100_000 + detectionMs)), 'reinstate b at 5');
+});
+
+t.test(
+  'no survivor is a store that is incomplete, of another lineage, or nobody of the chain',
+  async (t) => {
+    const dead = registry([serving('a')], [waiting('a', 2), waiting('x')]);
+    const back = (more: Partial<NodeHeartbeat>): string =>
+      leader(dead, [
+        [beat('a', { incarnation: 2, ...more }), 0],
+        [beat('x'), 0],
+      ]).look();
+    t.equal(back({ incomplete: true }), '');
+    t.equal(back({ lineage: 9 }), '');
+    t.equal(leader(dead, [[beat('x'), 0]]).look(), '');
+    t.equal(back({}), 'reinstate a at 5', 'it is all there was');
+  },
+);
+
+t.test('nobody is reinstated while one who serves is heard', async (t) => {
+  const half = registry([serving('a'), serving('b')], [waiting('b', 2)]);
+  const { look } = leader(half, [
+    [beat('a'), 0],
+    [beat('b', { incarnation: 2 }), 0],
+  ]);
+  t.not(look(), 'reinstate b at 5');
+});
+
+t.test('a member that does not activate what another one has is taken out (R13)', async (t) => {
+  const { detector, look } = leader(chain, [
+    [beat('a'), 0],
+    [beat('b', { activeEpoch: 4 }), 0],
+    [beat('c'), 0],
+  ]);
+  detector.viewSince = 100_000;
+  t.equal(look(), '');
+  detector.viewSince = 0;
+  t.equal(look(), 'evict b at 5');
+});
+
+t.test(
+  'of a severed pair the more often named goes, else the later in the chain (R13)',
+  async (t) => {
+    const pair = leader(chain, [
+      [beat('a', { silentPeers: ['b'] }), 0],
+      [beat('b', { silentPeers: ['a'] }), 0],
+      [beat('c'), 0],
+    ]);
+    t.equal(pair.look(), '', 'not at once');
+    const later = 100_000 + detectionMs;
+    for (const b of [
+      beat('a', { silentPeers: ['b'] }),
+      beat('b', { silentPeers: ['a'] }),
+      beat('c'),
+    ]) {
+      onHeartbeat(pair.detector, b, later);
+    }
+    t.equal(pair.look(later), 'evict b at 5');
+    for (const b of [beat('b', { silentPeers: ['a'] }), beat('c', { silentPeers: ['a'] })]) {
+      onHeartbeat(pair.detector, b, later);
+    }
+    t.equal(pair.look(later), 'evict a at 5');
+  },
+);
+
+t.test('members join one at a time, in the order in which they were added', async (t) => {
+  const two = registry([serving('a')], [waiting('c'), waiting('b')]);
+  const beats = [beat('a'), beat('b'), beat('c')].map((b) => [b, 0] as const);
+  t.equal(leader(two, beats).look(), 'startSync c at 5');
+  const busy = registry([serving('a'), member('c', MemberState.SYNCING)], [waiting('b')]);
+  t.equal(leader(busy, beats).look(), '');
+});
+
+t.test("the tail's report counts in exactly its epoch (R9)", async (t) => {
+  const fed = registry([serving('a'), member('b', MemberState.JOINING)]);
+  const report = (epoch: number): NodeHeartbeat =>
+    beat('a', { report: { epoch, id: 'b', incarnation: 1, next: MemberState.SERVING } });
+  t.equal(
+    leader(fed, [
+      [report(5), 0],
+      [beat('b'), 0],
+    ]).look(),
+    'promote b at 5',
+  );
+  t.equal(
+    leader(fed, [
+      [report(4), 0],
+      [beat('b'), 0],
+    ]).look(),
+    '',
+  );
+});

@@ -1,0 +1,186 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { assertView } from '../../src/coordinator/invariants.js';
+import { decide, emptyRegistry, evolve } from '../../src/coordinator/registry.js';
+import type { RegistryState } from '../../src/coordinator/registry-state.js';
+import {
+  type ChangeView,
+  MemberState,
+  type RegistryCommand,
+} from '../../src/gen/keychaindb/v1/coordinator.js';
+
+const storeOf = (id: string): Uint8Array => Buffer.alloc(16, id);
+
+const create: RegistryCommand = {
+  command: { $case: 'createCluster', value: { clusterId: Buffer.alloc(16, 7), chainId: 1 } },
+};
+const add = (id: string, address = `${id}:1`): RegistryCommand => ({
+  command: { $case: 'addMember', value: { id, address } },
+});
+const remove = (id: string): RegistryCommand => ({
+  command: { $case: 'removeMember', value: { id } },
+});
+const register = (id: string, incarnation: number, storeId = storeOf(id)): RegistryCommand => ({
+  command: { $case: 'register', value: { id, incarnation, storeId, address: `${id}:1` } },
+});
+const change = (
+  expectedEpoch: number,
+  what: NonNullable<ChangeView['change']>['$case'],
+  id: string,
+  incarnation: number,
+): RegistryCommand => ({
+  command: {
+    $case: 'changeView',
+    value: { expectedEpoch, change: { $case: what, value: { id, incarnation } } },
+  },
+});
+
+function apply(state: RegistryState, command: RegistryCommand) {
+  const { events, reason } = decide(state, command);
+  const next = events.reduce(evolve, state);
+  assertView(state.view, next.view);
+  return { state: next, reason };
+}
+
+/** Applies commands that must be accepted; those of a view get the present epoch. */
+function built(...commands: readonly (RegistryCommand | ((epoch: number) => RegistryCommand))[]) {
+  let state = emptyRegistry;
+  for (const command of commands) {
+    const given = typeof command === 'function' ? command(state.view.epoch) : command;
+    const applied = apply(state, given);
+    if (applied.reason !== '') throw new Error(`refused: ${applied.reason}`);
+    state = applied.state;
+  }
+  return state;
+}
+
+const at =
+  (what: NonNullable<ChangeView['change']>['$case'], id: string, incarnation: number) =>
+  (epoch: number): RegistryCommand =>
+    change(epoch, what, id, incarnation);
+
+const joins = (id: string, incarnation: number) => [
+  at('startSync', id, incarnation),
+  at('startJoin', id, incarnation),
+  at('promote', id, incarnation),
+];
+
+/** a and b serve. */
+const pair = (): RegistryState =>
+  built(
+    create,
+    add('a'),
+    add('b'),
+    register('a', 1),
+    register('b', 1),
+    at('reinstate', 'a', 1),
+    ...joins('b', 1),
+  );
+
+const shape = ({ view }: RegistryState): string =>
+  [...view.members, ...view.others].map((m) => `${m.id}${m.incarnation}:${m.state}`).join(' ');
+
+t.test('a chain begins with its first member and grows behind the tail', async (t) => {
+  const state = pair();
+  t.equal(shape(state), 'a1:1 b1:1');
+  t.equal(state.view.epoch, 8, 'one change, one epoch');
+});
+
+t.test('a change names the epoch that it expects', async (t) => {
+  const state = pair();
+  const { reason, state: same } = apply(state, change(state.view.epoch - 1, 'evict', 'a', 1));
+  t.equal(reason, 'STALE_EPOCH');
+  t.equal(same, state);
+});
+
+t.test('ids and addresses are taken once', async (t) => {
+  const state = pair();
+  t.equal(apply(state, add('a')).reason, 'MEMBER_EXISTS');
+  t.equal(apply(state, add('c', 'a:1')).reason, 'ADDRESS_IN_USE');
+  t.equal(apply(state, remove('c')).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('the last serving member is never removed or evicted', async (t) => {
+  const state = built(create, add('a'), register('a', 1), at('reinstate', 'a', 1));
+  t.equal(apply(state, remove('a')).reason, 'LAST_SERVING');
+  t.equal(apply(state, change(state.view.epoch, 'evict', 'a', 1)).reason, 'LAST_SERVING');
+});
+
+t.test('a new process loses the place of the old one at once', async (t) => {
+  const state = apply(pair(), register('a', 2)).state;
+  t.equal(shape(state), 'b1:1 a2:4');
+  t.equal(apply(state, register('a', 2)).reason, 'STALE_EPOCH');
+  t.equal(apply(state, register('a', 1)).reason, 'STALE_EPOCH');
+});
+
+t.test('the last serving member keeps its place until its store is reinstated', async (t) => {
+  const alone = built(
+    create,
+    add('a'),
+    add('b'),
+    register('a', 1),
+    register('b', 1),
+    at('reinstate', 'a', 1),
+  );
+  const back = apply(alone, register('a', 2)).state;
+  t.equal(shape(back), 'a1:1 b1:4 a2:4');
+  t.equal(
+    apply(back, change(back.view.epoch, 'reinstate', 'b', 1)).reason,
+    'LAST_SERVING',
+    'not an empty one',
+  );
+  t.equal(shape(apply(back, change(back.view.epoch, 'reinstate', 'a', 2)).state), 'a2:1 b1:4');
+});
+
+t.test('a wiped store is no survivor', async (t) => {
+  const alone = built(create, add('a'), register('a', 1), at('reinstate', 'a', 1));
+  const back = apply(alone, register('a', 2, Buffer.alloc(16, 'x'))).state;
+  t.equal(apply(back, change(back.view.epoch, 'reinstate', 'a', 2)).reason, 'LAST_SERVING');
+});
+
+t.test('an incarnation that is gone never returns, not even after remove and add', async (t) => {
+  let { state } = apply(pair(), remove('b'));
+  state = apply(state, add('b')).state;
+  t.equal(apply(state, register('b', 1)).reason, 'STALE_EPOCH');
+  t.equal(apply(state, register('b', 2)).reason, '');
+});
+
+t.test('one member joins at a time', async (t) => {
+  const state = built(
+    ...[create, add('a'), add('b'), add('c'), register('a', 1), register('b', 1), register('c', 1)],
+    ...[at('reinstate', 'a', 1), at('startSync', 'b', 1)],
+  );
+  t.equal(apply(state, change(state.view.epoch, 'startSync', 'c', 1)).reason, 'BAD_REQUEST');
+  t.equal(apply(state, change(state.view.epoch, 'promote', 'b', 1)).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('whatever is proposed, every view is one', async (t) => {
+  const id = fc.constantFrom('a', 'b', 'c', 'd');
+  const incarnation = fc.integer({ min: 1, max: 4 });
+  const what = fc.constantFrom('evict', 'startSync', 'startJoin', 'promote', 'reinstate' as const);
+  const command = fc.oneof(
+    id.map((i) => ({ make: () => add(i) })),
+    id.map((i) => ({ make: () => remove(i) })),
+    fc.tuple(id, incarnation).map(([i, n]) => ({ make: () => register(i, n) })),
+    fc.tuple(what, id, incarnation, fc.boolean()).map(([w, i, n, stale]) => ({
+      make: (epoch: number) => change(stale ? epoch - 1 : epoch, w as never, i, n),
+    })),
+  );
+  fc.assert(
+    fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+      let state = built(create);
+      for (const { make } of commands) {
+        const before = state;
+        const applied = apply(state, make(state.view.epoch));
+        state = applied.state;
+        if (applied.reason !== '' && state !== before) return false;
+        const serving = before.view.members.some((m) => m.state === MemberState.SERVING);
+        if (serving && !state.view.members.some((m) => m.state === MemberState.SERVING))
+          return false;
+      }
+      return true;
+    }),
+    { numRuns: 500 },
+  );
+  t.pass();
+});
