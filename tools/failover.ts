@@ -1,6 +1,7 @@
 /*
  * Kills the head, a middle node or the tail of a chain of five under an open-loop load, and prints the longest
- * gaps between answers: node dist/tools/failover.js [--last]. With --last it goes on to the last node.
+ * gaps between answers: node dist/tools/failover.js [head] [middle] [tail] [--last] [--leader]. With --last it goes on
+ * to the last node; with --leader it kills the Raft leader, and prints when membership can be changed again.
  */
 import { Lab, servingIds } from './lab/cluster.js';
 import { Load } from './lab/load.js';
@@ -61,6 +62,36 @@ async function once(position: 'head' | 'middle' | 'tail', last: boolean): Promis
   }
 }
 
+/** Milliseconds from the death of the Raft leader to a change of membership that another coordinator took. */
+async function leaderless(): Promise<void> {
+  const lab = await Lab.start();
+  try {
+    const took: number[] = [];
+    for (let round = 0; round < 5; round += 1) {
+      const { leader } = await lab.client().status();
+      const rest = lab.of('coordinator').filter(({ id }) => id !== leader);
+      const client = lab.client({ endpoints: rest.map(({ grpc }) => grpc), timeoutMs: 10_000 });
+      await client.status();
+      await lab.kill(leader);
+      const killed = performance.now();
+      await client.addMember(`spare-${round}`, `127.0.0.1:${round + 1}`);
+      took.push(Math.round(performance.now() - killed));
+      lab.start(leader);
+      await lab.until('the member is back', (v) => v.others.length > round);
+      await pause(settleMs);
+    }
+    process.stdout.write(
+      `leader killed: membership changed again after ${took.join(', ')} ms (an election timeout is 300 to 600 ms)\n`,
+    );
+  } finally {
+    await lab.stop();
+  }
+}
+
+if (process.argv.includes('--leader')) {
+  await leaderless();
+  process.exit(0);
+}
 const isLast = process.argv.includes('--last');
 const positions = (['head', 'middle', 'tail'] as const).filter(
   (position) => process.argv.length < 3 || isLast || process.argv.includes(position),

@@ -70,4 +70,5 @@ t.test('an operator takes a node out and adds it again while it runs', async (t)
   await lab.serving(['node-1', 'node-2', 'node-3']);
   const read = await client.get('key', { node: 'node-1' });
   t.equal(Buffer.from(read?.value ?? []).toString(), 'newer');
+  t.same(await differencesFromReplay(lab), []);
 });

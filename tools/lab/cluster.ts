@@ -64,14 +64,15 @@ export class Lab {
     args.push('--proxies', `${options.proxies ?? 1}`, ...(options.args ?? []));
     const begun = performance.now();
     const demo = spawn(options.execPath ?? process.execPath, [main, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      // Over IPC it notices when whoever started it is gone, and ends with all of its processes.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     let errors = '';
-    demo.stderr.on('data', (chunk: Buffer) => {
+    demo.stderr?.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
     const line = await new Promise<string>((resolve, reject) => {
-      createInterface({ input: demo.stdout }).once('line', resolve);
+      if (demo.stdout !== null) createInterface({ input: demo.stdout }).once('line', resolve);
       demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
     });
     const { processes } = JSON.parse(line) as { processes: LabProcess[] };
@@ -115,7 +116,7 @@ export class Lab {
   start(id: string): void {
     const process_ = this.named(id);
     const [command = '', ...args] = process_.argv;
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
     process_.pid = child.pid ?? 0;
     this.#started.set(id, child);
   }
