@@ -57,18 +57,28 @@ t.test('a vote leaves after it is on the disk', async (t) => {
   const [m1, m2] = [group.member('m1'), group.member('m2')];
   m1.state.electionAt = 0;
   m1.tick();
-  group.messages.filter((m) => m.to === 'm2').forEach((m) => group.deliver(m));
+  group.messages
+    .filter((m) => m.to === 'm2')
+    .forEach((m) => {
+      group.deliver(m);
+    });
   m2.sync();
   // The pre-vote is won; the vote itself is asked for when the candidate's own is on its disk.
   group.messages = group.messages.filter((m) => m.to === 'm1');
-  group.messages.splice(0).forEach((m) => group.deliver(m));
+  group.messages.splice(0).forEach((m) => {
+    group.deliver(m);
+  });
   t.equal(m1.state.role, 'candidate');
   t.notOk(group.messages.some((m) => m.message?.$case === 'voteRequest'));
   m1.sync();
   const requests = group.messages.filter((m) => m.message?.$case === 'voteRequest');
   t.equal(requests.length, 2);
   group.messages = [];
-  requests.filter((m) => m.to === 'm2').forEach((m) => group.deliver(m));
+  requests
+    .filter((m) => m.to === 'm2')
+    .forEach((m) => {
+      group.deliver(m);
+    });
   t.equal(group.messages.length, 0, 'not before the sync');
   m2.sync();
   t.match(group.messages, [{ message: { $case: 'voteResponse', value: { granted: true } } }]);
@@ -80,7 +90,10 @@ t.test('an append is answered after it is on the disk, also by a later heartbeat
   group.cut.add('m1>m3');
   m1.propose(1, 'a');
   m1.sync();
-  const carry = (): void => group.messages.splice(0).forEach((m) => group.deliver(m));
+  const carry = (): void =>
+    group.messages.splice(0).forEach((m) => {
+      group.deliver(m);
+    });
   carry();
   group.now += 30;
   m1.tick();
