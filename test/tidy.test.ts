@@ -13,8 +13,8 @@ const shells: Readonly<Record<string, readonly string[]>> = {
   raft: ['runtime', 'peer-links', 'vote-record', 'raft'],
   coordinator: ['runtime', 'service', 'registry-machine'],
   chain: [
-    ...['runtime', 'service', 'objects', 'node-store', 'pending', 'requests', 'sessions'],
-    ...['forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay'],
+    ...['runtime', 'service', 'objects', 'node-store', 'open-store', 'pending', 'requests'],
+    ...['sessions', 'forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay'],
   ],
   proxy: [
     ...['runtime', 'service', 'session', 'node-link', 'batch-sender', 'gateway', 'routes'],

@@ -1,48 +1,108 @@
 /*
  * Runs simulated clusters: npm run sim -- [--seed N] [--seeds K] [--minutes M]. A failing seed prints its
- * transitions and ends the run with exit code 1; --seed N replays it.
+ * transitions and ends the run with exit code 1; --seed N replays it, with --shrink it is cut to the faults that
+ * it needs, with --faults I,J only those are injected. --hash prints the hash of each run, --cover fails where the
+ * seeds together did not meet what they should, --drift P lets clocks run wrong by that part, beyond the bound.
  */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { runSeed } from '../test/sim/run.js';
+import { formatOperation } from '../test/history/file.js';
+import { Coverage } from '../test/sim/coverage.js';
+import { runSeed, type SimOptions, type SimResult } from '../test/sim/run.js';
+import { shrink } from '../test/sim/shrink.js';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
     seeds: { type: 'string' },
     minutes: { type: 'string' },
+    faults: { type: 'string' },
+    drift: { type: 'string' },
+    history: { type: 'string' },
+    shrink: { type: 'boolean' },
     trace: { type: 'boolean' },
+    hash: { type: 'boolean' },
+    cover: { type: 'boolean' },
   },
 });
 const first = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
 const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
 const seeds =
   values.seeds === undefined ? (minutes === undefined ? 1 : Infinity) : Number(values.seeds);
-const until = minutes === undefined ? Infinity : performance.now() + minutes * 60_000;
+const begun = performance.now();
+const until = minutes === undefined ? Infinity : begun + minutes * 60_000;
+const options: SimOptions = {
+  ...(values.faults === undefined ? undefined : { faults: values.faults.split(',').map(Number) }),
+  ...(values.drift === undefined ? undefined : { drift: Number(values.drift) }),
+};
+/** Transitions of a failing run that are printed. */
+const shownLines = 200;
 
+const print = (line: string): boolean => process.stdout.write(`${line}\n`);
+
+function commit(): string {
+  try {
+    const found = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' });
+    return found.trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+async function report(result: SimResult): Promise<void> {
+  const { failure, seed, plan } = result;
+  if (failure === undefined) return;
+  const { error, checker, trace, history } = failure;
+  for (const line of values.trace === true ? trace : trace.slice(-shownLines)) print(line);
+  print(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  print(`found by: ${checker}; ${plan.faults.length} faults, ${history.length} operations`);
+  if (values.history !== undefined) {
+    writeFileSync(values.history, history.map((op) => `${formatOperation(op)}\n`).join(''));
+  }
+  if (values.shrink === true) {
+    const needed = await shrink(seed, options, print);
+    for (const fault of plan.faults.filter(({ index }) => needed.includes(index))) {
+      print(`fault ${fault.index}: ${fault.kind} at ${fault.at.toFixed(0)} ms`);
+    }
+    print(`replay: npm run sim -- --seed ${seed} --faults ${needed.join()}`);
+  }
+}
+
+const coverage = new Coverage();
 let done = 0;
+let failed = 0;
 let events = 0;
 let operations = 0;
 let simulatedMs = 0;
-process.stdout.write(`seeds from ${first}\n`);
+print(`seeds from ${first}, commit ${commit()}`);
 for (let seed = first; done < seeds && performance.now() < until; seed += 1) {
-  const result = await runSeed(seed);
+  const result = await runSeed(seed, options);
   done += 1;
   events += result.events;
   operations += result.operations;
   simulatedMs += result.simulatedMs;
-  if (result.failure !== undefined) {
-    const { error, trace } = result.failure;
-    for (const line of trace.slice(-200)) process.stdout.write(`${line}\n`);
-    process.stdout.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-    process.stdout.write(
-      `seed ${seed} failed after ${done} seeds; replay: npm run sim -- --seed ${seed}\n`,
-    );
-    process.exit(1);
+  coverage.add(result.met);
+  if (values.hash === true) print(`seed ${seed} hash ${result.hash.toString(16).padStart(8, '0')}`);
+  if (result.failure === undefined) continue;
+  failed += 1;
+  if (options.drift !== undefined) {
+    print(`seed ${seed}: ${result.failure.checker}`);
+    continue;
   }
-  if (values.trace === true) process.stdout.write(`seed ${seed} hash ${result.hash}\n`);
+  await report(result);
+  print(`seed ${seed} failed after ${done} seeds; replay: npm run sim -- --seed ${seed}`);
+  process.exit(1);
 }
+for (const [what, times] of [...coverage.met].sort()) print(`${what.padEnd(40)} ${times}`);
 const hours = (simulatedMs / 3_600_000).toFixed(2);
-process.stdout.write(
-  `${done} seeds from ${first}: 0 failed, ${hours} simulated hours, ${events} events, ${operations} operations checked\n`,
+const rate = Math.round(events / ((performance.now() - begun) / 1_000));
+print(`${rate} events per second`);
+print(
+  `${done} seeds from ${first}: ${failed} failed, ${hours} simulated hours, ${events} events, ${operations} operations checked`,
 );
+if (values.cover === true && coverage.missing.length > 0) {
+  print(`never met: ${coverage.missing.join(', ')}`);
+  process.exit(1);
+}
 process.exit(0);

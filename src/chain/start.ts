@@ -33,7 +33,8 @@ export function startState(
     seen,
     active: undefined,
     removed: false,
-    bootWaitUntil: leaseMaxMs === 0 ? now : now + promiseMs(leaseMaxMs, timing.drift),
+    // A store without a record may be new, or have lost what an older one promised: it waits too.
+    bootWaitUntil: now + promiseMs(Math.max(leaseMaxMs, timing.leaseMs), timing.drift),
     leaseMaxMs,
     given: new Map(),
     held: new Map(),

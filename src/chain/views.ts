@@ -15,7 +15,7 @@ export function sameName(a: Name, b: Name): boolean {
 }
 
 /** The SERVING members, head to tail. */
-export function servingOf(view: View): readonly Member[] {
+export function servingOf(view: Pick<View, 'members'>): readonly Member[] {
   return view.members.filter((m) => m.state === MemberState.SERVING);
 }
 

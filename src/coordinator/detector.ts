@@ -109,6 +109,21 @@ class Look {
     return isHeard(this.#state, member, this.#timing, this.#now);
   }
 
+  /**
+   * R10: is another serving member heard? Within half of T: where all die together, the one that was heard last
+   * is no evidence that the chain goes on without the others.
+   */
+  #isServedWithout(id: string): boolean {
+    return this.#serving.some((m) => {
+      const heard = this.#state.heard.get(m.id);
+      return m.id !== id && this.#hears(m) && this.#age(heard) < this.#timing.detectionMs / 2;
+    });
+  }
+
+  #age(heard: Heard | undefined): number {
+    return heard === undefined ? Number.POSITIVE_INFINITY : this.#now - heard.at;
+  }
+
   #change(change: NonNullable<ChangeView['change']>): RegistryCommand {
     const expectedEpoch = this.#registry.view.epoch;
     return { command: { $case: 'changeView', value: { expectedEpoch, change } } };
@@ -125,7 +140,10 @@ class Look {
       if (isKnown && incarnation > (incarnations.get(id) ?? 0)) {
         if (all.some((m) => m.address === address && m.id !== id)) continue;
         return {
-          command: { $case: 'register', value: { id, incarnation, storeId, address } },
+          command: {
+            $case: 'register',
+            value: { id, incarnation, storeId, address, keepsPlace: !this.#isServedWithout(id) },
+          },
         };
       }
       const isNew = !isKnown && !incarnations.has(id);
@@ -201,8 +219,7 @@ class Look {
   }
 
   #evict({ id, incarnation }: Member): RegistryCommand | undefined {
-    const others = this.#serving.filter((m) => m.id !== id);
-    if (!others.some((m) => this.#hears(m))) return undefined;
+    if (!this.#isServedWithout(id)) return undefined;
     return this.#change({ $case: 'evict', value: { id, incarnation } });
   }
 

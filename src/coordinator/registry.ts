@@ -130,10 +130,11 @@ function isOnlyServing(members: readonly Member[], id: string): boolean {
 
 /**
  * A process was seen. One of a higher incarnation proves that the one before it is gone (same id): the old
- * one loses its place at once; only the last serving member keeps it, until it is reinstated (R10, R13).
+ * one loses its place at once, unless nobody else that serves is heard; then each that returns keeps its claim
+ * to go on alone, until one is reinstated (R10, R13).
  */
 function register(state: RegistryState, command: RegisterIncarnation): RegistryDecision {
-  const { id, incarnation, storeId, address } = command;
+  const { id, incarnation, storeId, address, keepsPlace } = command;
   const { members, others } = state.view;
   const known = [...members, ...others].some((m) => m.id === id);
   if (!known) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
@@ -145,7 +146,8 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
   const process = { id, incarnation, storeId, address, state: MemberState.WAITING };
-  const kept = isOnlyServing(members, id) ? members : members.filter((m) => m.id !== id);
+  const isLeft = keepsPlace || isOnlyServing(members, id);
+  const kept = isLeft ? members : members.filter((m) => m.id !== id);
   const place = others.findIndex((m) => m.id === id);
   const waiting =
     place < 0 ? [...others, process] : others.map((m, index) => (index === place ? process : m));

@@ -8,6 +8,11 @@ export interface MemoryEngineOptions {
   readonly syncMs?: () => number;
   /** A disk that says yes and doesn't sync: what it holds is lost in a crash. */
   readonly ignoreSync?: boolean;
+  /**
+   * Of this many batches that no sync covered, how many the power cut leaves: the first ones, each whole,
+   * as a write-ahead log that is read up to its first torn record. Without it, none.
+   */
+  readonly survivors?: (batches: number) => number;
 }
 
 interface Change {
@@ -24,17 +29,20 @@ export class MemoryEngine implements StorageEngine {
   #keys: string[] = [];
   readonly #values = new Map<string, Uint8Array>();
   #durable = new Map<string, Uint8Array>();
-  /** Visible, not yet durable, in order. */
-  #unsynced: Change[] = [];
+  /** Batches that are visible and not yet durable, in order. */
+  #unsynced: (readonly Change[])[] = [];
   #madeDurable = 0;
   #highWater: Uint8Array | undefined;
   #durableHighWater: Uint8Array | undefined;
   #crashed = false;
   #failure: Error | undefined;
+  #failsAll = false;
+  #lies: boolean;
   #last: Promise<void> = Promise.resolve();
 
   constructor(options: MemoryEngineOptions = {}, content?: ReadonlyMap<string, Uint8Array>) {
     this.#options = options;
+    this.#lies = options.ignoreSync ?? false;
     for (const [key, value] of content ?? []) {
       this.#values.set(key, value);
       this.#durable.set(key, value);
@@ -53,17 +61,17 @@ export class MemoryEngine implements StorageEngine {
       value: op.type === 'put' ? op.value.slice() : undefined,
     }));
     for (const change of changes) this.#apply(change);
-    this.#unsynced.push(...changes);
+    this.#unsynced.push(changes);
     const upTo = this.#madeDurable + this.#unsynced.length;
     const milliseconds = sync ? this.#options.syncMs?.() : this.#options.writeMs?.();
     const before = this.#last;
-    const failure = sync ? this.#failure : undefined;
+    const failure = sync || this.#failsAll ? this.#failure : undefined;
     this.#last = (async () => {
       await before;
       await this.#delay(milliseconds ?? 0);
       if (this.#crashed) return never();
       if (failure !== undefined) throw failure;
-      if (sync && this.#options.ignoreSync !== true) this.#makeDurable(upTo);
+      if (sync && !this.#lies) this.#makeDurable(upTo);
     })();
     return this.#last;
   }
@@ -102,10 +110,17 @@ export class MemoryEngine implements StorageEngine {
    */
   crash(options: { readonly power: boolean }): MemoryEngine {
     this.#crashed = true;
+    if (options.power) this.#keepSurvivors();
     const next = new MemoryEngine(this.#options, options.power ? this.#durable : this.#values);
     next.#highWater = options.power ? this.#durableHighWater : this.#highWater;
     next.#durableHighWater = next.#highWater;
     return next;
+  }
+
+  /** Unsynced batches that got to the disk before the power went; the high-water file did not. */
+  #keepSurvivors(): void {
+    const left = this.#options.survivors?.(this.#unsynced.length) ?? 0;
+    for (const batch of this.#unsynced.slice(0, left)) this.#store(batch);
   }
 
   /** A disk with the same content, synced or not. */
@@ -119,6 +134,31 @@ export class MemoryEngine implements StorageEngine {
   /** From now on every synced write rejects. */
   failSyncs(error: Error): void {
     this.#failure = error;
+  }
+
+  /** From now on every write rejects, as on a full disk. */
+  failWrites(error: Error): void {
+    this.#failure = error;
+    this.#failsAll = true;
+  }
+
+  /** From now on it says yes to a sync and doesn't; or no more, and what it owes is on the disk. */
+  ignoreSyncs(lies: boolean): void {
+    this.#lies = lies;
+    if (!lies) this.#makeDurable(this.#madeDurable + this.#unsynced.length);
+  }
+
+  get isLying(): boolean {
+    return this.#lies;
+  }
+
+  get isFailing(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** Keys that a crash would leave, in order. */
+  get durableKeys(): readonly Uint8Array[] {
+    return [...this.#durable.keys()].sort().map(bytes);
   }
 
   /** Damage: changes one byte of a stored value; false where there is none. */
@@ -154,15 +194,19 @@ export class MemoryEngine implements StorageEngine {
     else this.#keys.splice(lowerBound(this.#keys, key), 0, key);
   }
 
-  /** Everything through change number `upTo`, counted from the start. */
+  #store(batch: readonly Change[]): void {
+    for (const { key, value } of batch) {
+      if (value === undefined) this.#durable.delete(key);
+      else this.#durable.set(key, value);
+    }
+  }
+
+  /** Everything through batch number `upTo`, counted from the start. */
   #makeDurable(upTo: number): void {
     const count = upTo - this.#madeDurable;
     if (count <= 0) return;
     this.#madeDurable = upTo;
-    for (const { key, value } of this.#unsynced.splice(0, count)) {
-      if (value === undefined) this.#durable.delete(key);
-      else this.#durable.set(key, value);
-    }
+    for (const batch of this.#unsynced.splice(0, count)) this.#store(batch);
     this.#durableHighWater = this.#highWater;
   }
 

@@ -100,7 +100,7 @@ export class PureCluster {
       storeId: new TextEncoder().encode(`store-${id}`),
       address: id,
     };
-    const node = new PureNode(startState(self, 1, timing, this.now));
+    const node = new PureNode(startState(self, 1, timing, this.now - promise));
     this.nodes.set(id, node);
     return node;
   }

@@ -96,6 +96,31 @@ t.test('nobody goes while no serving member is heard', async (t) => {
   t.equal(leader(chain, silent).look(), '');
 });
 
+t.test(
+  'all died together: the one that was heard last is no reason to remove the others',
+  async (t) => {
+    const { look } = leader(chain, [
+      [beat('a'), detectionMs + 1],
+      [beat('b'), detectionMs + 1],
+      [beat('c'), detectionMs / 2],
+    ]);
+    t.equal(look(), '');
+  },
+);
+
+t.test('a process that returns while nobody who serves is heard keeps its claim', async (t) => {
+  const keeps = (agoB: number): unknown => {
+    const { detector } = leader(chain, [
+      [beat('a', { incarnation: 2 }), 0],
+      [beat('b'), agoB],
+    ]);
+    const found = detect(chain, detector, timing, 100_000)?.command;
+    return found?.$case === 'register' ? found.value.keepsPlace : undefined;
+  };
+  t.equal(keeps(0), false, 'b serves: the old a loses its place at once');
+  t.equal(keeps(detectionMs / 2), true, 'b may be gone too: either may go on alone (R10)');
+});
+
 t.test('only the last one heard is no reason to take it out', async (t) => {
   const syncing = registry([serving('a'), member('b', MemberState.SYNCING)]);
   const { look } = leader(syncing, [

@@ -20,8 +20,16 @@ const add = (id: string, address = `${id}:1`): RegistryCommand => ({
 const remove = (id: string): RegistryCommand => ({
   command: { $case: 'removeMember', value: { id } },
 });
-const register = (id: string, incarnation: number, storeId = storeOf(id)): RegistryCommand => ({
-  command: { $case: 'register', value: { id, incarnation, storeId, address: `${id}:1` } },
+const register = (
+  id: string,
+  incarnation: number,
+  storeId = storeOf(id),
+  keepsPlace = false,
+): RegistryCommand => ({
+  command: {
+    $case: 'register',
+    value: { id, incarnation, storeId, address: `${id}:1`, keepsPlace },
+  },
 });
 const change = (
   expectedEpoch: number,
@@ -130,6 +138,16 @@ t.test('the last serving member keeps its place until its store is reinstated', 
     'not an empty one',
   );
   t.equal(shape(apply(back, change(back.view.epoch, 'reinstate', 'a', 2)).state), 'a2:1 b1:4');
+});
+
+t.test('while nobody else is heard a new process keeps the claim of the old one', async (t) => {
+  const back = apply(pair(), register('a', 2, storeOf('a'), true)).state;
+  t.equal(shape(back), 'a1:1 b1:1 a2:4');
+  t.equal(
+    shape(apply(back, change(back.view.epoch, 'reinstate', 'a', 2)).state),
+    'a2:1 b1:5',
+    'it goes on alone, though another served and may never return',
+  );
 });
 
 t.test('a wiped store is no survivor', async (t) => {

@@ -1,17 +1,20 @@
 import { type Timing, timingDefault } from '../../src/base/timing.js';
+import { emptyStore, openStore } from '../../src/chain/open-store.js';
 import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { type CoordinatorHandle, startCoordinator } from '../../src/coordinator/runtime.js';
+import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
 import { type EventLog, type LogBlock, origin } from '../../src/log/event-log.js';
-import { metaKey } from '../../src/log/keys.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
 import { type RaftHandle, startRaft } from '../../src/raft/runtime.js';
+import { Coverage } from './coverage.js';
 import { Ghost } from './ghost.js';
 import { Network } from './network.js';
 import { SimProcess } from './process.js';
+import { RaftGhost } from './raft-ghost.js';
 import { Schedule, type SeededRandom } from './schedule.js';
 
 export interface ClusterOptions {
@@ -19,8 +22,10 @@ export interface ClusterOptions {
   readonly nodes: number;
   readonly proxies: number;
   readonly random: SeededRandom;
-  /** Disks that say yes and don't sync: a mutant that the checks must catch. */
+  /** Disks that say yes and don't sync: a defect that the checks must catch. */
   readonly ignoreSync?: boolean;
+  /** Clocks run wrong by up to this part, whatever bound the processes were told. */
+  readonly drift?: number;
   readonly trace?: (line: string) => void;
 }
 
@@ -38,6 +43,14 @@ export interface Place {
   /** The write log of the present incarnation. */
   log?: EventLog | undefined;
   proxy?: ProxyHandle | undefined;
+  /** Its disk lost or changed what it had synced, under this incarnation. */
+  hurt?: number | undefined;
+  /** An object record was changed under a running node: it may refuse to read it, and nothing else. */
+  rotten?: boolean;
+  /** A coordinator whose disk is damaged: it takes part in nothing any more. */
+  lost?: boolean;
+  /** Simulated milliseconds until which its disk answers nothing. */
+  stalledUntil: number;
 }
 
 const limits = { keyBytesMax: 64, valueBytesMax: 1_024 };
@@ -46,12 +59,15 @@ const limits = { keyBytesMax: 64, valueBytesMax: 1_024 };
 export class SimCluster {
   readonly schedule = new Schedule();
   readonly network: Network;
-  readonly ghost = new Ghost();
+  readonly coverage = new Coverage();
+  readonly ghost = new Ghost(this.coverage);
+  readonly raftGhost = new RaftGhost();
   readonly places: readonly Place[];
   readonly timing: Timing = timingDefault;
   readonly random: SeededRandom;
   readonly #trace: (line: string) => void;
   readonly #ignoreSync: boolean;
+  readonly #drift: number;
   /** What a process ended with; the first one ends the run. */
   failure: unknown;
 
@@ -59,6 +75,7 @@ export class SimCluster {
     this.random = options.random;
     this.#trace = options.trace ?? (() => undefined);
     this.#ignoreSync = options.ignoreSync ?? false;
+    this.#drift = options.drift ?? this.timing.drift * 0.99;
     this.network = new Network(this.schedule, this.random.fork());
     const count = (kind: PlaceKind, n: number): Place[] =>
       Array.from({ length: n }, (_, i) => ({
@@ -66,6 +83,7 @@ export class SimCluster {
         id: `${kind}-${i + 1}`,
         disk: undefined,
         process: undefined,
+        stalledUntil: 0,
       }));
     this.places = [
       ...count('coordinator', options.coordinators),
@@ -78,8 +96,9 @@ export class SimCluster {
     return this.places.filter((place) => place.kind === kind);
   }
 
-  trace(line: string): void {
-    this.#trace(`${this.schedule.now.toFixed(3).padStart(11)} ${line}`);
+  /** One transition: time in milliseconds, where, what. */
+  trace(where: string, what: string): void {
+    this.#trace(`${this.schedule.now.toFixed(3).padStart(11)} ${where.padEnd(14)} ${what}`);
   }
 
   startAll(): void {
@@ -87,14 +106,10 @@ export class SimCluster {
   }
 
   start(place: Place): void {
-    const process = new SimProcess(
-      place.id,
-      this.schedule,
-      this.random.fork(),
-      this.timing.drift * 0.99,
-    );
+    if (place.lost === true) return;
+    const process = new SimProcess(place.id, this.schedule, this.random.fork(), this.#drift);
     place.process = process;
-    this.trace(`${place.id} starts`);
+    this.trace(place.id, 'starts');
     place.disk ??= this.#newDisk(place);
     const started =
       place.kind === 'coordinator'
@@ -102,46 +117,103 @@ export class SimCluster {
         : place.kind === 'node'
           ? this.#runNode(place, process)
           : this.#startProxy(place, process);
-    started.catch((error: unknown) => this.#failed(process, error));
+    started.catch((error: unknown) => this.#failed(place, process, error));
   }
 
   #newDisk(place: Place): MemoryEngine {
-    const { random } = this;
+    const { random, schedule } = this;
     const slow = random.chance(0.1) ? 12 : 1.5;
+    const stalled = (): number => Math.max(0, place.stalledUntil - schedule.now);
     // The disk outlives its processes; what it tells a paused one is heard later.
     return new MemoryEngine({
       clock: {
         monotonic: () => 0,
         wall: () => 0,
-        after: (ms, then) => this.schedule.after(ms, () => place.process?.run(then)),
+        after: (ms, then) => schedule.after(ms, () => place.process?.run(then)),
       },
-      writeMs: () => random.between(0.01, 0.2),
-      syncMs: () => random.between(0.2, slow),
+      writeMs: () => stalled() + random.between(0.01, 0.2),
+      syncMs: () => stalled() + random.between(0.2, slow),
+      survivors: (batches) => random.int(batches + 1),
       ignoreSync: this.#ignoreSync && place.kind === 'node',
     });
   }
 
-  #failed(process: SimProcess, error: unknown): void {
+  /** What a process ended itself with: expected where its disk fails, else the run has found something. */
+  #failed(place: Place, process: SimProcess, error: unknown): void {
     if (process.isDead) return;
+    if (place.disk?.isFailing === true) {
+      this.coverage.count('disk error');
+      this.crash(place, false);
+      this.schedule.after(300, () => this.isDown(place) && this.start(place));
+      return;
+    }
     this.failure ??= error;
   }
 
-  /** Ends a process at once. `power`: what was not synced is lost too. */
+  /** Ends a process at once. `power`: what was not synced may be lost too, but what a lying disk owes is not. */
   crash(place: Place, power: boolean): void {
+    if (place.disk?.isLying === true && !this.#ignoreSync) place.disk.ignoreSyncs(false);
+    this.crashAsIs(place, power);
+  }
+
+  /** A power cut that shows what a disk has lied about. */
+  crashAsIs(place: Place, power: boolean): void {
     const { process } = place;
     if (process === undefined || process.isDead) return;
-    this.trace(`${place.id} crashes${power ? ' without power' : ''}`);
+    this.trace(place.id, power ? 'crashes without power' : 'crashes');
     process.isDead = true;
     this.network.dropProcess(process);
     place.disk = place.disk?.crash({ power });
     place.coordinator = undefined;
     place.raft = undefined;
     place.node = undefined;
+    place.log = undefined;
     place.proxy = undefined;
   }
 
   isDown(place: Place): boolean {
     return place.process === undefined || place.process.isDead;
+  }
+
+  /** Does it run, unpaused, with a disk that has kept what it synced? */
+  isWell(place: Place): boolean {
+    return !this.isDown(place) && place.process?.isPaused === false && place.lost !== true;
+  }
+
+  /** A store that was hurt still counts as a member's: another loss now would be beyond what a chain can bear. */
+  get isFragile(): boolean {
+    const members = this.ghost.decided?.members ?? [];
+    return this.of('node').some(
+      ({ id, hurt }) =>
+        hurt !== undefined && members.some((m) => m.id === id && m.incarnation === hurt),
+    );
+  }
+
+  /** May this node lose what it has synced: others serve, are well, and no change of the view is under way. */
+  canSpare(place: Place): boolean {
+    const view = this.ghost.decided;
+    const leader = this.of('coordinator').find(({ raft }) => raft?.status.isCurrent === true);
+    if (view === undefined || leader?.raft === undefined || this.isFragile) return false;
+    const { state } = leader.raft;
+    if (state.durable.log.last.index !== state.applied) return false;
+    const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+    const well = serving.filter((m) => {
+      const at = this.of('node').find(({ id }) => id === m.id);
+      return (
+        at !== undefined &&
+        at !== place &&
+        this.isWell(at) &&
+        at.node?.state.self.incarnation === m.incarnation &&
+        at.node.state.active?.epoch === view.epoch
+      );
+    });
+    return well.length > 0 && well.length >= serving.length - 1;
+  }
+
+  /** The incarnation under which a place's store is a member, or was last one. */
+  memberIncarnation(place: Place): number {
+    const view = this.ghost.decided;
+    return view?.members.find(({ id }) => id === place.id)?.incarnation ?? -1;
   }
 
   async #open(
@@ -162,9 +234,15 @@ export class SimCluster {
 
   async #startCoordinator(place: Place, process: SimProcess): Promise<void> {
     const { engine } = await this.#open(place, process, 'coordinator');
-    const fatal = (error: unknown): void => this.#failed(process, error);
+    const fatal = (error: unknown): void => this.#failed(place, process, error);
     const { log, damage } = await openLog({ engine, fatal });
-    if (damage !== undefined) throw new Error(`${place.id}: ${damage.message}`);
+    if (damage !== undefined) {
+      if (place.lost !== true) throw new Error(`${place.id}: ${damage.message}`);
+      this.coverage.count('damaged record');
+      this.trace(place.id, `refuses to start: ${damage.kind}`);
+      this.crash(place, false);
+      return;
+    }
     const registry = new RegistryMachine();
     const { clock, random } = process;
     const raft = await startRaft({
@@ -189,33 +267,57 @@ export class SimCluster {
     });
     place.raft = raft;
     place.coordinator = coordinator;
+    this.raftGhost.watch(place.id, process, raft.state);
+    let wasLeader = false;
+    raft.status$.subscribe(({ role, term }) => {
+      const isLeader = role === 'leader';
+      if (isLeader && !wasLeader) this.#elected(place.id, raft, term);
+      wasLeader = isLeader;
+    });
     coordinator.view$.subscribe((view) => {
       if (process.isDead) return;
       this.ghost.decide(view);
       const members = view.members.map((m) => `${m.id}:${m.state}`).join(' ');
-      this.trace(`${place.id} view ${view.epoch} {${members}}`);
+      this.trace(place.id, `view ${view.epoch} {${members}}`);
     });
     this.network.listen(process, addressOf(place.id), 'raft', raft.accept);
     this.network.listen(process, addressOf(place.id), 'heartbeat', coordinator.acceptHeartbeat);
     this.network.listen(process, addressOf(place.id), 'views', coordinator.acceptWatch);
   }
 
+  #elected(id: string, { state }: RaftHandle, term: number): void {
+    this.trace(id, `leads in term ${term}`);
+    const { log } = state.durable;
+    const inFlight = log
+      .between(state.commit + 1, log.last.index)
+      .some(({ entries }) => entries.some(({ payload }) => payload.byteLength > 0));
+    if (inFlight) this.coverage.count('leader change with a view in flight');
+  }
+
   async #runNode(place: Place, process: SimProcess): Promise<void> {
-    const { folder, engine } = await this.#open(place, process, 'node');
-    const fatal = (error: unknown): void => this.#failed(process, error);
-    let opened = await openLog({ engine, fatal });
-    if (opened.damage !== undefined) throw new Error(`${place.id}: ${opened.damage.message}`);
+    const { folder } = await this.#open(place, process, 'node');
+    const fatal = (error: unknown): void => this.#failed(place, process, error);
+    const { id } = place;
+    let log = await openStore({
+      folder,
+      id,
+      fatal,
+      notice: (text) => {
+        this.coverage.count('damaged record');
+        this.trace(id, text.replace(/:.*/, ''));
+      },
+      emptyAtNextOpen: () => Promise.reject(new Error('a store in memory can be emptied')),
+    });
     const { clock, random } = process;
     while (!process.isDead) {
-      const { log } = opened;
       const held: LogBlock[] = [];
       for await (const block of log.read(origin)) held.push(block);
       const handle = await startNode({
         identity: {
-          id: place.id,
+          id,
           incarnation: await folder.nextIncarnation(clock.wall()),
           storeId: folder.storeId,
-          address: addressOf(place.id),
+          address: addressOf(id),
         },
         chainId: 1,
         clock,
@@ -226,7 +328,7 @@ export class SimCluster {
         peers: this.network.dialer(process, 'peer'),
         links: this.network.dialer(process, 'follow'),
         coordinators: {
-          addresses: this.of('coordinator').map(({ id }) => addressOf(id)),
+          addresses: this.of('coordinator').map((c) => addressOf(c.id)),
           dialer: this.network.dialer(process, 'heartbeat'),
         },
         limits,
@@ -235,24 +337,21 @@ export class SimCluster {
       if (process.isDead) return;
       place.node = handle;
       place.log = log;
-      this.ghost.watch(place.id, process, handle, held);
-      this.network.listen(process, addressOf(place.id), 'peer', handle.acceptPeer);
-      this.network.listen(process, addressOf(place.id), 'follow', handle.acceptFollow);
-      this.network.listen(process, addressOf(place.id), 'session', handle.acceptSession);
+      this.ghost.watch(id, process, handle, held);
+      this.network.listen(process, addressOf(id), 'peer', handle.acceptPeer);
+      this.network.listen(process, addressOf(id), 'follow', handle.acceptFollow);
+      this.network.listen(process, addressOf(id), 'session', handle.acceptSession);
       handle.events$.subscribe((event) => {
-        if (event.type === 'Activated') this.trace(`${place.id} activates ${event.view.epoch}`);
-        if (event.type === 'AuthorityTaken') this.trace(`${place.id} takes authority`);
+        if (event.type === 'Activated') this.trace(id, `activates ${event.view.epoch}`);
+        if (event.type === 'AuthorityTaken') this.trace(id, 'takes authority');
+        if (event.type === 'SuffixCut') this.trace(id, `cuts back to ${event.after.index}`);
       });
       const removal = await handle.removed;
       if (process.isDead) return;
-      this.trace(`${place.id} is out: ${removal.why}`);
-      this.ghost.nodes.delete(place.id);
+      this.trace(id, `is out: ${removal.why}`);
+      this.ghost.nodes.delete(id);
       await handle.close();
-      if (removal.wipe) {
-        await opened.log.release();
-        await folder.wipe([metaKey('lease-max')]);
-        opened = await openLog({ engine, fatal });
-      }
+      if (removal.wipe) log = await emptyStore(log, folder, fatal);
     }
   }
 
@@ -268,7 +367,7 @@ export class SimCluster {
       },
       nodes: this.network.dialer(process, 'session'),
       limits,
-      fatal: (error) => this.#failed(process, error),
+      fatal: (error) => this.#failed(place, process, error),
     });
   }
 }

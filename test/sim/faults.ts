@@ -1,91 +1,181 @@
+import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { blockKey, blockPrefix, endOfPrefix, objectPrefix } from '../../src/log/keys.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
-import type { SeededRandom } from './schedule.js';
+import { SeededRandom } from './schedule.js';
 
-type Fault = (cluster: SimCluster, random: SeededRandom) => void;
+/** One fault of a run's schedule. It draws its chances from its own seed: others can be left out around it. */
+export interface PlannedFault {
+  readonly index: number;
+  /** Milliseconds after the faults begin. */
+  readonly at: number;
+  readonly kind: FaultKind;
+  readonly seed: number;
+}
 
-function restartLater(cluster: SimCluster, random: SeededRandom, place: Place): void {
-  const after = random.chance(0.4) ? random.between(0, 100) : random.between(100, 4_000);
-  cluster.schedule.after(after, () => {
-    if (cluster.isDown(place)) cluster.start(place);
-  });
+type Fault = (weather: Weather, random: SeededRandom) => void;
+
+/** What faults share: the cluster, and what they undo later. */
+export class Weather {
+  readonly cluster: SimCluster;
+  /** Cuts, clogs and pauses that are not over. */
+  active = 0;
+  #isOver = false;
+
+  constructor(cluster: SimCluster) {
+    this.cluster = cluster;
+  }
+
+  inject({ kind, seed }: PlannedFault): void {
+    // What a chain cannot bear together is not asked of it.
+    if (this.#isOver || this.cluster.isFragile) return;
+    faults[kind](this, new SeededRandom(seed));
+  }
+
+  /** No fault begins any more, and none restarts what it ended. */
+  end(): void {
+    this.#isOver = true;
+  }
+
+  did(kind: FaultKind, where: string, what: string): void {
+    this.cluster.coverage.count(`fault: ${kind}`);
+    this.cluster.trace(where, what);
+  }
+
+  /** Undoes a fault after a while, also when faults are over. */
+  undo(after: number, work: () => void): void {
+    this.active += 1;
+    this.cluster.schedule.after(after, () => {
+      this.active -= 1;
+      work();
+    });
+  }
+
+  restartLater(random: SeededRandom, place: Place): void {
+    const after = random.chance(0.4) ? random.between(0, 100) : random.between(100, 4_000);
+    this.cluster.schedule.after(after, () => {
+      if (!this.#isOver && this.cluster.isDown(place)) this.cluster.start(place);
+    });
+  }
+
+  later(after: number, work: () => void): void {
+    this.cluster.schedule.after(after, () => {
+      if (!this.#isOver) work();
+    });
+  }
+}
+
+function pickUp(
+  { cluster }: Weather,
+  random: SeededRandom,
+  places: readonly Place[],
+): Place | undefined {
+  const up = places.filter((place) => !cluster.isDown(place));
+  return up.length === 0 ? undefined : random.pick(up);
 }
 
 function crash(kind: Place['kind']): Fault {
-  return (cluster, random) => {
-    const up = cluster.of(kind).filter((place) => !cluster.isDown(place));
-    if (up.length === 0) return;
-    const place = random.pick(up);
-    cluster.crash(place, random.chance(0.5));
-    restartLater(cluster, random, place);
+  return (weather, random) => {
+    const place = pickUp(weather, random, weather.cluster.of(kind));
+    if (place === undefined) return;
+    weather.did(`crash ${kind}`, place.id, 'is killed');
+    weather.cluster.crash(place, random.chance(0.5));
+    weather.restartLater(random, place);
   };
 }
 
-const powerCut: Fault = (cluster, random) => {
-  for (const place of cluster.places) {
-    if (random.chance(0.85)) {
-      cluster.crash(place, true);
-      restartLater(cluster, random, place);
-    }
+const powerCut: Fault = (weather, random) => {
+  weather.did('power cut', 'all', 'lose power');
+  for (const place of weather.cluster.places) {
+    if (!random.chance(0.85)) continue;
+    weather.cluster.crash(place, true);
+    weather.restartLater(random, place);
   }
 };
 
-const pause: Fault = (cluster, random) => {
-  const up = cluster.places.filter((place) => !cluster.isDown(place));
-  if (up.length === 0) return;
-  const { process } = random.pick(up);
+/** All that serve die together, and come back one by one. */
+const chainDies: Fault = (weather, random) => {
+  weather.did('chain dies', 'nodes', 'are killed');
+  for (const place of weather.cluster.of('node')) {
+    weather.cluster.crash(place, random.chance(0.5));
+    weather.restartLater(random, place);
+  }
+};
+
+/** Two neighbours die within a moment. */
+const twoDie: Fault = (weather, random) => {
+  const serving = weather.cluster.ghost.decided?.members ?? [];
+  if (serving.length < 3) return;
+  const first = random.int(serving.length - 1);
+  weather.did('two die', 'nodes', 'two are killed');
+  for (const member of serving.slice(first, first + 2)) {
+    const place = weather.cluster.of('node').find(({ id }) => id === member.id);
+    if (place === undefined) continue;
+    weather.cluster.schedule.after(random.between(0, 50), () => {
+      weather.cluster.crash(place, random.chance(0.5));
+    });
+    weather.later(random.between(1_500, 4_000), () => {
+      if (weather.cluster.isDown(place)) weather.cluster.start(place);
+    });
+  }
+};
+
+const pause: Fault = (weather, random) => {
+  const place = pickUp(weather, random, weather.cluster.places);
+  const process = place?.process;
   if (process === undefined || process.isPaused) return;
-  cluster.trace(`${process.name} is paused`);
+  weather.did('pause', process.name, 'is paused');
   process.pause();
-  cluster.schedule.after(random.between(20, 3_000), () => {
-    cluster.trace(`${process.name} goes on`);
+  weather.undo(random.between(20, 3_000), () => {
+    weather.cluster.trace(process.name, 'goes on');
     process.resume();
   });
 };
 
 /** Two places lose each other, one way or both. */
-const cutPair: Fault = (cluster, random) => {
-  const a = random.pick(cluster.places);
-  const b = random.pick(cluster.places);
-  if (a === b) return;
-  cutBetween(cluster, random, [a], [b]);
+const cutPair: Fault = (weather, random) => {
+  const { places } = weather.cluster;
+  const a = random.pick(places);
+  const b = random.pick(places);
+  if (a !== b) cutBetween('cut pair', weather, random, [a], [b]);
 };
 
-/** One place loses the coordinators only. */
-const cutFromCoordinators: Fault = (cluster, random) => {
-  const node = random.pick(cluster.of('node'));
-  cutBetween(cluster, random, [node], cluster.of('coordinator'));
+/** A node loses the coordinators only. */
+const cutFromCoordinators: Fault = (weather, random) => {
+  const node = random.pick(weather.cluster.of('node'));
+  cutBetween('cut from coordinators', weather, random, [node], weather.cluster.of('coordinator'));
 };
 
-const isolate: Fault = (cluster, random) => {
-  const place = random.pick(cluster.places);
-  const rest = cluster.places.filter((other) => other !== place);
-  cutBetween(cluster, random, [place], rest);
+const isolate: Fault = (weather, random) => {
+  const place = random.pick(weather.cluster.places);
+  const rest = weather.cluster.places.filter((other) => other !== place);
+  cutBetween('isolate', weather, random, [place], rest);
 };
 
 /** The places fall into two halves. */
-const split: Fault = (cluster, random) => {
-  const left = cluster.places.filter(() => random.chance(0.5));
-  const right = cluster.places.filter((place) => !left.includes(place));
-  cutBetween(cluster, random, left, right);
+const split: Fault = (weather, random) => {
+  const left = weather.cluster.places.filter(() => random.chance(0.5));
+  const right = weather.cluster.places.filter((place) => !left.includes(place));
+  cutBetween('split', weather, random, left, right);
 };
 
 function cutBetween(
-  cluster: SimCluster,
+  kind: FaultKind,
+  weather: Weather,
   random: SeededRandom,
   left: readonly Place[],
   right: readonly Place[],
 ): void {
-  const isOneWay = random.chance(0.2);
-  cluster.trace(
-    `cut ${left.map((p) => p.id).join()} ${isOneWay ? '>' : '|'} ${right.map((p) => p.id).join()}`,
-  );
+  const { cluster } = weather;
+  const isOneWay = random.chance(0.3);
+  const names = (places: readonly Place[]): string => places.map((p) => p.id).join();
+  weather.did(kind, 'network', `cut ${names(left)} ${isOneWay ? '>' : '|'} ${names(right)}`);
   const pairs = left.flatMap((a) => right.map((b) => [a.id, b.id] as const));
   for (const [a, b] of pairs) {
     cluster.network.cut(a, b);
     if (!isOneWay) cluster.network.cut(b, a);
   }
-  cluster.schedule.after(random.between(100, 4_000), () => {
-    cluster.trace('healed');
+  weather.undo(random.between(100, 4_000), () => {
+    cluster.trace('network', 'healed');
     for (const [a, b] of pairs) {
       cluster.network.heal(a, b);
       cluster.network.heal(b, a);
@@ -93,58 +183,234 @@ function cutBetween(
   });
 }
 
-const badWeather: Fault = (cluster, random) => {
-  cluster.network.breakChance = random.between(0, 0.02);
-  cluster.network.slowMs = random.between(0, 60);
-  cluster.schedule.after(random.between(200, 3_000), () => {
-    cluster.network.breakChance = 0;
-    cluster.network.slowMs = 0;
-  });
+/** Links hold what is sent, and let it go one by one, in any order of links. */
+const clog: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const some = cluster.places.filter(() => random.chance(0.4));
+  weather.did('clog', 'network', `clogged at ${some.map((p) => p.id).join()}`);
+  for (const a of some) {
+    for (const b of cluster.places) {
+      if (a === b || !random.chance(0.7)) continue;
+      const [from, to] = random.chance(0.5) ? [a.id, b.id] : [b.id, a.id];
+      cluster.network.clog(from, to);
+      weather.undo(random.between(50, 2_500), () => cluster.network.unclog(from, to));
+    }
+  }
+};
+
+const badWeather: Fault = (weather, random) => {
+  const { network } = weather.cluster;
+  weather.did('bad weather', 'network', 'breaks, slows, loses, doubles, overtakes');
+  network.breakChance = random.chance(0.5) ? random.between(0, 0.02) : 0;
+  network.slowMs = random.chance(0.5) ? random.between(0, 60) : 0;
+  network.lossChance = random.chance(0.5) ? random.between(0, 0.1) : 0;
+  network.duplicateChance = random.chance(0.5) ? random.between(0, 0.2) : 0;
+  network.reorderChance = random.chance(0.5) ? random.between(0, 0.3) : 0;
+  weather.undo(random.between(200, 3_000), () => network.calm());
 };
 
 /** An operator removes a member and adds it again. */
-const removeAndAdd: Fault = (cluster, random) => {
-  const coordinators = cluster.of('coordinator').filter((place) => place.coordinator !== undefined);
-  if (coordinators.length === 0) return;
-  const { coordinator } = random.pick(coordinators);
+const removeAndAdd: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const up = cluster.of('coordinator').filter((place) => place.coordinator !== undefined);
+  if (up.length === 0) return;
+  const { coordinator } = random.pick(up);
   const { id } = random.pick(cluster.of('node'));
-  cluster.trace(`an operator removes ${id}`);
+  weather.did('operator removes and adds', 'operator', `removes ${id}`);
   const ignore = (): void => undefined;
+  const after = random.between(0, 2_000);
   coordinator?.removeMember(id, 1_000).then(() => {
-    cluster.schedule.after(random.between(0, 2_000), () => {
+    cluster.schedule.after(after, () => {
       coordinator.addMember(id, addressOf(id), 1_000).catch(ignore);
     });
   }, ignore);
 };
 
-const kinds: readonly Fault[] = [
-  crash('node'),
-  crash('node'),
-  crash('coordinator'),
-  crash('proxy'),
-  powerCut,
+/** The wall clock of a process is set; its monotonic clock goes on. */
+const wallJump: Fault = (weather, random) => {
+  const { cluster } = weather;
+  // The head's clock is the one that the log shows.
+  const head = cluster.ghost.decided?.members[0]?.id;
+  const heads = cluster.of('node').filter(({ id }) => id === head);
+  const place = pickUp(weather, random, random.chance(0.5) ? heads : cluster.places);
+  const far = random.chance(0.3) ? 3 * 3_600_000 : 30_000;
+  const by = random.between(-far / 2, far);
+  weather.did('wall clock jumps', place?.id ?? '', `its wall clock jumps by ${Math.round(by)} ms`);
+  place?.process?.jumpWall(by);
+};
+
+const slowDisk: Fault = (weather, random) => {
+  const place = random.pick(weather.cluster.places);
+  const stall = random.between(50, 3_000);
+  weather.did('disk stalls', place.id, `its disk answers nothing for ${Math.round(stall)} ms`);
+  place.stalledUntil = weather.cluster.schedule.now + stall;
+};
+
+const failingDisk: Fault = (weather, random) => {
+  const place = pickUp(weather, random, [
+    ...weather.cluster.of('node'),
+    ...weather.cluster.of('coordinator'),
+  ]);
+  if (place === undefined) return;
+  const isFull = random.chance(0.5);
+  weather.did('disk fails', place.id, isFull ? 'its disk is full' : 'its disk fails to sync');
+  const error = new Error(isFull ? 'no space left on device' : 'input/output error');
+  if (isFull) place.disk?.failWrites(error);
+  else place.disk?.failSyncs(error);
+};
+
+/** A node that may lose what it has synced: another one serves with all of it, and nothing else is broken. */
+function spare(weather: Weather, random: SeededRandom): Place | undefined {
+  if (weather.active > 0) return undefined;
+  const { cluster } = weather;
+  const serving = (cluster.ghost.decided?.members ?? []).filter(
+    (m) => m.state === MemberState.SERVING,
+  );
+  const able = cluster
+    .of('node')
+    .filter((p) => serving.some((m) => m.id === p.id) && p.disk !== undefined);
+  const may = able.filter((place) => cluster.canSpare(place));
+  return may.length === 0 ? undefined : random.pick(may);
+}
+
+function hurt(weather: Weather, random: SeededRandom, place: Place): void {
+  place.hurt = weather.cluster.memberIncarnation(place);
+  weather.cluster.schedule.after(random.between(0, 1_500), () => {
+    if (weather.cluster.isDown(place)) weather.cluster.start(place);
+  });
+}
+
+/** The data folder of a node is gone. */
+const loseFolder: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  if (place === undefined) return;
+  weather.did('folder lost', place.id, 'loses its data folder');
+  weather.cluster.coverage.count('lost folder');
+  weather.cluster.crash(place, random.chance(0.5));
+  place.disk = undefined;
+  hurt(weather, random, place);
+};
+
+/** While a node is down a record of its disk changes, or is gone. */
+const damage: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  if (place === undefined) return;
+  weather.cluster.crash(place, true);
+  const { disk } = place;
+  const end = Buffer.from(endOfPrefix(blockPrefix));
+  const first = Buffer.from(blockKey(0));
+  const keys = (disk?.durableKeys ?? []).filter(
+    (key) => Buffer.compare(key, first) >= 0 && Buffer.compare(key, end) < 0,
+  );
+  if (disk !== undefined && keys.length > 0) {
+    const key = random.pick(keys);
+    const isHole = random.chance(0.5);
+    weather.did('record damaged', place.id, isHole ? 'a block is gone' : 'a block has changed');
+    if (isHole) disk.lose(key);
+    else disk.flipByte(key, random.int(20));
+  }
+  hurt(weather, random, place);
+};
+
+/** An object's record changes under a running node: it may refuse it, and never serve it. */
+const rot: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  const { disk } = place ?? {};
+  if (place === undefined || disk === undefined) return;
+  const end = Buffer.from(endOfPrefix(objectPrefix));
+  const keys = disk.durableKeys.filter(
+    (key) => Buffer.compare(key, objectPrefix) >= 0 && Buffer.compare(key, end) < 0,
+  );
+  if (keys.length === 0) return;
+  weather.did('object rots', place.id, 'an object has changed on its disk');
+  disk.flipByte(random.pick(keys), random.int(8));
+  place.rotten = true;
+};
+
+/** A disk says yes to syncs and doesn't, for a while; then the power goes. */
+const lyingDisk: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  if (place === undefined) return;
+  const { cluster } = weather;
+  weather.did('disk lies', place.id, 'its disk says yes and does not sync');
+  const { disk, process } = place;
+  disk?.ignoreSyncs(true);
+  cluster.schedule.after(random.between(50, 1_500), () => {
+    if (place.process !== process || cluster.isDown(place)) return;
+    if (weather.active > 0 || !cluster.canSpare(place)) {
+      disk?.ignoreSyncs(false);
+      return;
+    }
+    cluster.crashAsIs(place, true);
+    hurt(weather, random, place);
+  });
+};
+
+/** A coordinator's disk is damaged while it is down: it refuses to start. A majority stays. */
+const coordinatorDamage: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const all = cluster.of('coordinator');
+  const whole = all.filter((place) => place.lost !== true);
+  if (whole.length - 1 < Math.floor(all.length / 2) + 1) return;
+  const place = pickUp(weather, random, whole);
+  if (place === undefined) return;
+  cluster.crash(place, false);
+  const end = Buffer.from(endOfPrefix(blockPrefix));
+  const first = Buffer.from(blockKey(0));
+  const keys = (place.disk?.durableKeys ?? []).filter(
+    (key) => Buffer.compare(key, first) >= 0 && Buffer.compare(key, end) < 0,
+  );
+  if (keys.length === 0) {
+    weather.restartLater(random, place);
+    return;
+  }
+  weather.did('coordinator damaged', place.id, 'a record of its log has changed');
+  place.disk?.flipByte(random.pick(keys), random.int(20));
+  cluster.start(place);
+  place.lost = true;
+};
+
+/** Every kind, and how often it is drawn where the mix of a run has it. */
+const faults = {
+  'crash node': crash('node'),
+  'crash coordinator': crash('coordinator'),
+  'crash proxy': crash('proxy'),
+  'power cut': powerCut,
+  'chain dies': chainDies,
+  'two die': twoDie,
   pause,
-  pause,
-  cutPair,
-  cutPair,
-  cutFromCoordinators,
+  'cut pair': cutPair,
+  'cut from coordinators': cutFromCoordinators,
   isolate,
   split,
-  badWeather,
-  removeAndAdd,
-];
+  clog,
+  'bad weather': badWeather,
+  'operator removes and adds': removeAndAdd,
+  'wall clock jumps': wallJump,
+  'disk stalls': slowDisk,
+  'disk fails': failingDisk,
+  'folder lost': loseFolder,
+  'record damaged': damage,
+  'object rots': rot,
+  'disk lies': lyingDisk,
+  'coordinator damaged': coordinatorDamage,
+} as const satisfies Readonly<Record<string, Fault>>;
 
-/** Faults of a mix that the seed draws (swarm testing: not every kind in every run). */
-export function injectFaults(cluster: SimCluster, random: SeededRandom, untilMs: number): void {
-  const mix = kinds.filter(() => random.chance(0.5));
-  if (mix.length === 0) return;
-  const everyMs = random.between(300, 3_000);
-  const next = (): void => {
-    cluster.schedule.after(random.between(0, 2 * everyMs), () => {
-      if (cluster.schedule.now >= untilMs) return;
-      random.pick(mix)(cluster, random);
-      next();
-    });
-  };
-  next();
+export type FaultKind = keyof typeof faults;
+export const faultKinds = Object.keys(faults) as readonly FaultKind[];
+
+/** Drawn oftener than others. */
+const common: readonly FaultKind[] = ['crash node', 'pause', 'cut pair'];
+
+/** The faults of a run, of a mix that the seed draws (swarm testing: not every kind in every run). */
+export function planFaults(random: SeededRandom, milliseconds: number): readonly PlannedFault[] {
+  const mix = [...faultKinds, ...common].filter(() => random.chance(0.4));
+  if (mix.length === 0) return [];
+  const everyMs = random.between(200, 2_500);
+  const planned: PlannedFault[] = [];
+  for (let at = random.between(0, 2 * everyMs); at < milliseconds; ) {
+    planned.push({ index: planned.length, at, kind: random.pick(mix), seed: random.uint32() });
+    at += random.between(0, 2 * everyMs);
+  }
+  return planned;
 }

@@ -17,9 +17,22 @@ interface Listener {
 /** Milliseconds that one message occupies the sender's transport. */
 const transportMs = 0.05;
 
+/** Services whose messages mean the same in any order, and twice: no more than a stream dialed anew may bring. */
+const unordered = new Set(['peer', 'raft', 'heartbeat']);
+
+/** How often each kind of weather was met. */
+export interface NetworkCounters {
+  broken: number;
+  clogged: number;
+  duplicated: number;
+  lost: number;
+  reordered: number;
+}
+
 /**
  * Streams between simulated processes. Messages of one stream arrive in order or the stream breaks, as with
- * TCP; streams among each other reorder freely. Cut links lose what is sent and break after a while.
+ * TCP; streams among each other reorder freely. Cut links lose what is sent and break after a while; clogged
+ * ones hold it and bring it later. Messages that need no order are also lost, doubled and overtaken.
  */
 export class Network {
   readonly #schedule: Schedule;
@@ -32,6 +45,19 @@ export class Network {
   breakChance = 0;
   /** Milliseconds added to every message, at most. */
   slowMs = 0;
+  /** Parts of the messages that need no order. */
+  lossChance = 0;
+  duplicateChance = 0;
+  reorderChance = 0;
+  readonly counters: NetworkCounters = {
+    broken: 0,
+    clogged: 0,
+    duplicated: 0,
+    lost: 0,
+    reordered: 0,
+  };
+  /** Directed: what was sent while clogged, in order of sending. */
+  readonly #clogged = new Map<string, (() => void)[]>();
 
   constructor(schedule: Schedule, random: SeededRandom) {
     this.#schedule = schedule;
@@ -53,7 +79,7 @@ export class Network {
   dialer<Out, In>(process: SimProcess, service: string): Dialer<Out, In> {
     return {
       dial: (address, handler) => {
-        const stream = new Stream(this, this.#schedule, process, `${address}/${service}`);
+        const stream = new Stream(this, this.#schedule, process, address, service);
         this.#streams.add(stream);
         return stream.open(handler as unknown as ChannelHandler<never>) as Channel<Out>;
       },
@@ -90,10 +116,57 @@ export class Network {
     this.#cut.delete(`${from}>${to}`);
   }
 
+  clog(from: string, to: string): void {
+    const link = `${from}>${to}`;
+    if (!this.#clogged.has(link)) this.#clogged.set(link, []);
+  }
+
+  /** What was held goes on, each stream's messages in their order. */
+  unclog(from: string, to: string): void {
+    const held = this.#clogged.get(`${from}>${to}`) ?? [];
+    this.#clogged.delete(`${from}>${to}`);
+    for (const carry of held) carry();
+  }
+
+  /** True: the link is clogged, and `carry` runs when it is not any more. */
+  holds(from: string, to: string, carry: () => void): boolean {
+    const held = this.#clogged.get(`${from}>${to}`);
+    if (held === undefined) return false;
+    held.push(carry);
+    this.counters.clogged += 1;
+    return true;
+  }
+
   healAll(): void {
     this.#cut.clear();
+    for (const link of [...this.#clogged.keys()]) {
+      const [from = '', to = ''] = link.split('>');
+      this.unclog(from, to);
+    }
+    this.calm();
+  }
+
+  /** No more weather. */
+  calm(): void {
     this.breakChance = 0;
     this.slowMs = 0;
+    this.lossChance = 0;
+    this.duplicateChance = 0;
+    this.reorderChance = 0;
+  }
+
+  /** How often a message that needs no order arrives, and whether it may overtake others. */
+  fate(): { readonly copies: number; readonly overtakes: boolean } {
+    const { counters } = this;
+    if (this.lossChance > 0 && this.#random.chance(this.lossChance)) {
+      counters.lost += 1;
+      return { copies: 0, overtakes: false };
+    }
+    const copies = this.duplicateChance > 0 && this.#random.chance(this.duplicateChance) ? 2 : 1;
+    const overtakes = this.reorderChance > 0 && this.#random.chance(this.reorderChance);
+    if (copies > 1) counters.duplicated += 1;
+    if (overtakes) counters.reordered += 1;
+    return { copies, overtakes };
   }
 
   /** A process is gone: its streams end, at the others after a while. */
@@ -119,14 +192,22 @@ class Stream {
   readonly #network: Network;
   readonly #schedule: Schedule;
   readonly #at: string;
+  readonly #isOrdered: boolean;
   readonly #dialer: End;
   readonly #server: End;
   #isBroken = false;
 
-  constructor(network: Network, schedule: Schedule, process: SimProcess, at: string) {
+  constructor(
+    network: Network,
+    schedule: Schedule,
+    process: SimProcess,
+    address: string,
+    service: string,
+  ) {
     this.#network = network;
     this.#schedule = schedule;
-    this.#at = at;
+    this.#at = `${address}/${service}`;
+    this.#isOrdered = !unordered.has(service);
     this.#dialer = new End(this, schedule, process);
     this.#server = new End(this, schedule, undefined);
   }
@@ -162,16 +243,35 @@ class Stream {
   /** Carries a message to the other end. */
   carry(from: End, message: unknown): void {
     const to = from === this.#dialer ? this.#server : this.#dialer;
-    const isCut = this.#network.isCut(from.process?.name ?? '', to.process?.name ?? '');
-    if (isCut || this.#network.breaks()) {
+    const [sender, receiver] = [from.process?.name ?? '', to.process?.name ?? ''];
+    if (this.#network.isCut(sender, receiver) || this.#network.breaks()) {
+      this.#network.counters.broken += 1;
       this.break(this.#network.breakDelay());
       return;
     }
-    const at = Math.max(to.lastArrival, this.#schedule.now + this.#network.delay());
-    to.lastArrival = at;
-    this.#schedule.at(at, () => {
-      to.process?.run(() => to.arrived(message));
-    });
+    const deliver = (): void => this.#deliver(to, message);
+    if (!this.#network.holds(sender, receiver, deliver)) deliver();
+  }
+
+  #deliver(to: End, message: unknown): void {
+    if (this.#isBroken) return;
+    const arrive = (at: number): void => {
+      this.#schedule.at(at, () => {
+        to.process?.run(() => to.arrived(message));
+      });
+    };
+    const { copies, overtakes } = this.#isOrdered
+      ? { copies: 1, overtakes: false }
+      : this.#network.fate();
+    for (let copy = 0; copy < copies; copy += 1) {
+      const soonest = this.#schedule.now + this.#network.delay();
+      if (overtakes || copy > 0) {
+        arrive(soonest + this.#network.breakDelay() / 4);
+        continue;
+      }
+      to.lastArrival = Math.max(to.lastArrival, soonest);
+      arrive(to.lastArrival);
+    }
   }
 
   /** Nothing arrives any more; the ends notice after a while. */

@@ -2,7 +2,7 @@ import type { Cancel, Clock } from '../../src/base/clock.js';
 import type { Schedule, SeededRandom } from './schedule.js';
 
 /** Milliseconds since 1970 at the start of every simulation. */
-const wallStart = 1_790_000_000_000;
+export const wallStart = 1_790_000_000_000;
 
 /**
  * One start of one simulated process: its clock, and whether it still runs. What a dead process would do is
@@ -15,6 +15,9 @@ export class SimProcess {
   readonly #schedule: Schedule;
   isDead = false;
   #paused: (() => void)[] | undefined;
+  readonly #rate: number;
+  readonly #offset: number;
+  #wallOffset: number;
 
   constructor(name: string, schedule: Schedule, random: SeededRandom, driftMax: number) {
     this.name = name;
@@ -22,12 +25,24 @@ export class SimProcess {
     this.random = random;
     const rate = 1 + random.between(-driftMax, driftMax);
     const offset = random.between(0, 1e6);
-    const wallOffset = Math.floor(random.between(-2_000, 2_000));
+    this.#rate = rate;
+    this.#offset = offset;
+    this.#wallOffset = Math.floor(random.between(-2_000, 2_000));
     this.clock = {
       monotonic: () => offset + schedule.now * rate,
-      wall: () => wallStart + wallOffset + Math.floor(schedule.now * rate),
+      wall: () => wallStart + this.#wallOffset + Math.floor(schedule.now * rate),
       after: (milliseconds, then) => this.after(milliseconds / rate, then),
     };
+  }
+
+  /** Simulated time at which the monotonic clock shows this. */
+  simulatedTimeOf(monotonic: number): number {
+    return (monotonic - this.#offset) / this.#rate;
+  }
+
+  /** Somebody sets the wall clock. */
+  jumpWall(milliseconds: number): void {
+    this.#wallOffset += Math.floor(milliseconds);
   }
 
   /** In milliseconds of simulated time. */

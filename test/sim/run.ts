@@ -1,216 +1,213 @@
 import { crc32 } from 'node:zlib';
-import { assert } from '../../src/base/assert.js';
-import { replay } from '../../src/chain/replay.js';
-import { emptyRegistry } from '../../src/coordinator/registry.js';
-import { applyCommand } from '../../src/coordinator/registry-machine.js';
-import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
-import { openLog } from '../../src/log/open-log.js';
-import { readDurable } from '../../src/raft/vote-record.js';
-import { addressOf, type Place, SimCluster } from './cluster.js';
-import { injectFaults } from './faults.js';
+import { checkHistory } from '../history/linearizability.js';
+import type { HistoryOperation } from '../history/operation.js';
+import { CheckFailure, check } from './check.js';
+import { SimCluster } from './cluster.js';
+import { Core } from './core.js';
+import { Weather } from './faults.js';
+import { type Plan, planOf } from './plan.js';
+import { compareWithReplay } from './replicas.js';
 import { SeededRandom } from './schedule.js';
 import { Workload } from './workload.js';
 
 export interface SimResult {
   readonly seed: number;
+  readonly plan: Plan;
   readonly events: number;
   readonly operations: number;
-  readonly acknowledged: number;
   readonly simulatedMs: number;
   /** Of every transition that was traced. */
   readonly hash: number;
-  /** What broke, with the transitions before it. */
-  readonly failure?: { readonly error: unknown; readonly trace: readonly string[] };
+  readonly met: ReadonlyMap<string, number>;
+  /** What broke, which checker found it, and the transitions before it. */
+  readonly failure?: {
+    readonly error: unknown;
+    readonly checker: string;
+    readonly trace: readonly string[];
+    readonly history: readonly HistoryOperation[];
+  };
 }
 
 export interface SimOptions {
   readonly faultsMs?: number;
   readonly ignoreSync?: boolean;
+  /** Only these of the planned faults. */
+  readonly faults?: readonly number[];
+  /** Clocks run wrong by up to this part: what rests on their bound isn't checked then. */
+  readonly drift?: number;
 }
 
-/** Milliseconds of simulated time within which a healed cluster must serve with every node. */
+/** Milliseconds of simulated time within which a healed core must serve with every node. */
 const healMs = 60_000;
 const chunkMs = 50;
 /** Milliseconds for which it must stay so: longer than detection and a lease together. */
 const wholeMs = 2_500;
 
-/** One seed: a cluster, a workload, faults; then everything heals, and the cluster must converge. */
+/** One seed: a cluster, clients, faults; then a core heals, and must serve and converge. */
 export async function runSeed(seed: number, options: SimOptions = {}): Promise<SimResult> {
-  const random = new SeededRandom(seed);
+  const plan = planOf(seed, options.faultsMs ?? 8_000);
   const trace: string[] = [];
   let hash = 0;
   const cluster = new SimCluster({
-    coordinators: random.pick([1, 3, 3, 3, 5]),
-    nodes: 1 + random.int(5),
-    proxies: 1 + random.int(2),
-    random: random.fork(),
+    ...plan,
+    random: new SeededRandom(plan.clusterSeed),
     ignoreSync: options.ignoreSync ?? false,
+    ...(options.drift === undefined ? undefined : { drift: options.drift }),
     trace: (line) => {
       trace.push(line);
       hash = crc32(line, hash);
     },
   });
-  const workload = new Workload(cluster, random.fork(), 1 + random.int(6));
+  cluster.ghost.isTimely = options.drift === undefined;
+  const workload = new Workload(cluster, new SeededRandom(plan.workloadSeed), plan.keys);
+  const run = new Run(cluster, workload, plan, options);
   let failure: SimResult['failure'];
   try {
-    await simulate(cluster, workload, random, options.faultsMs ?? 10_000);
+    await run.all();
   } catch (error) {
-    cluster.trace(JSON.stringify(situation(cluster)));
-    failure = { error, trace };
+    const checker = error instanceof CheckFailure ? error.checker : 'assertion';
+    cluster.trace('end', JSON.stringify(situation(cluster)));
+    failure = { error, checker, trace, history: workload.answered };
+  }
+  const { counters } = cluster.network;
+  for (const [what, times] of Object.entries(counters)) {
+    if (times > 0) cluster.coverage.count(`fault: message ${what}`, times);
   }
   return {
     seed,
+    plan,
     events: cluster.schedule.events,
     operations: workload.operations,
-    acknowledged: workload.acknowledged,
     simulatedMs: cluster.schedule.now,
     hash,
+    met: cluster.coverage.met,
     ...(failure === undefined ? undefined : { failure }),
   };
 }
 
-async function simulate(
-  cluster: SimCluster,
-  workload: Workload,
-  random: SeededRandom,
-  faultsMs: number,
-): Promise<void> {
-  const { schedule } = cluster;
-  const run = async (until: number): Promise<void> => {
-    await schedule.runUntil(until, () => {
-      cluster.ghost.check();
-      const failure = cluster.failure ?? workload.failure;
+class Run {
+  readonly #cluster: SimCluster;
+  readonly #workload: Workload;
+  readonly #plan: Plan;
+  readonly #options: SimOptions;
+
+  constructor(cluster: SimCluster, workload: Workload, plan: Plan, options: SimOptions) {
+    this.#cluster = cluster;
+    this.#workload = workload;
+    this.#plan = plan;
+    this.#options = options;
+  }
+
+  async all(): Promise<void> {
+    const { schedule } = this.#cluster;
+    const plan = this.#plan;
+    const workload = this.#workload;
+    this.#cluster.startAll();
+    await this.#until(plan.warmUpMs);
+    workload.start(plan.clients, plan.pauseMs);
+    await this.#faults();
+    const core = await this.#end(new SeededRandom(plan.coreSeed));
+    this.#cluster.trace('core', core.describe());
+    await this.#heal(core);
+    workload.stop();
+    await this.#while(() => !workload.isIdle, 'clients end');
+    await this.#done(workload.readAll(core.nodes), 'every key is read at every node');
+    await this.#until(schedule.now + 500);
+    await this.#done(compareWithReplay(this.#cluster), 'every log is replayed');
+    this.#checkHistory();
+  }
+
+  async #faults(): Promise<void> {
+    const { schedule } = this.#cluster;
+    const { faults, faultsMs } = this.#plan;
+    const weather = new Weather(this.#cluster);
+    const from = schedule.now;
+    for (const fault of faults) {
+      if (this.#options.faults?.includes(fault.index) === false) continue;
+      schedule.at(from + fault.at, () => weather.inject(fault));
+    }
+    await this.#until(from + faultsMs);
+    weather.end();
+  }
+
+  /** The faults are over; who is left? */
+  async #end(random: SeededRandom): Promise<Core> {
+    const cluster = this.#cluster;
+    if (this.#plan.ending === 'all heal') return Core.all(cluster);
+    if (this.#plan.ending === 'a core heals') return Core.some(cluster, random);
+    await this.#heal(Core.all(cluster));
+    const core = Core.someServing(cluster, random);
+    cluster.trace('nodes', 'lose power together');
+    for (const place of cluster.of('node')) cluster.crash(place, true);
+    // Longer than detection: nobody may be removed while nobody who serves is heard.
+    await this.#until(cluster.schedule.now + random.between(0, 3 * cluster.timing.detectionMs));
+    // They come back one by one.
+    for (const place of cluster.of('node')) {
+      if (!core.has(place)) continue;
+      const after = random.between(0, 3_000);
+      cluster.schedule.after(after, () => cluster.isDown(place) && cluster.start(place));
+    }
+    await this.#until(cluster.schedule.now + 3_000);
+    return core;
+  }
+
+  /** The core must come back by itself, and stay: a process that was paused is told late of what happened. */
+  async #heal(core: Core): Promise<void> {
+    const { schedule } = this.#cluster;
+    const deadline = schedule.now + healMs;
+    let wholeSince = schedule.now;
+    while (schedule.now - wholeSince < wholeMs) {
+      if (!core.isWhole) wholeSince = schedule.now;
+      core.heal();
+      const isLate = schedule.now >= deadline;
+      check(!isLate, 'liveness', 'a healed core serves with every node', {});
+      await this.#until(schedule.now + chunkMs);
+    }
+  }
+
+  #checkHistory(): void {
+    if (this.#options.drift !== undefined) return;
+    const verdict = checkHistory(this.#workload.history());
+    if (verdict.ok) return;
+    throw new CheckFailure(
+      'linearizability',
+      `${verdict.kind}: ${verdict.message} ${JSON.stringify(verdict.operations)}`,
+    );
+  }
+
+  async #until(time: number): Promise<void> {
+    const { schedule, ghost, raftGhost } = this.#cluster;
+    await schedule.runUntil(time, () => {
+      ghost.check();
+      raftGhost.check();
+      const failure = this.#cluster.failure ?? this.#workload.failure;
       if (failure !== undefined) throw failure;
     });
-  };
-  cluster.startAll();
-  await run(random.between(0, 2_500));
-  workload.start(1 + random.int(5), random.between(2, 150));
-  injectFaults(cluster, random.fork(), schedule.now + faultsMs);
-  await run(schedule.now + faultsMs);
-  // Everything heals: the cluster must come back by itself.
-  cluster.network.healAll();
-  const wanted = cluster.of('node').map(({ id }) => id);
-  const deadline = schedule.now + healMs;
-  // Whole for a while: a process that was paused is told late of what happened.
-  let wholeSince = schedule.now;
-  while (schedule.now - wholeSince < wholeMs) {
-    if (!isWhole(cluster, wanted)) wholeSince = schedule.now;
-    cluster.network.healAll();
-    for (const place of cluster.places) {
-      if (cluster.isDown(place)) cluster.start(place);
-      if (place.process?.isPaused === true) place.process.resume();
+  }
+
+  async #while(isSo: () => boolean, what: string): Promise<void> {
+    const { schedule } = this.#cluster;
+    const deadline = schedule.now + healMs;
+    while (isSo()) {
+      check(schedule.now < deadline, 'liveness', what);
+      await this.#until(schedule.now + chunkMs);
     }
-    addMissing(cluster, wanted);
-    assert(schedule.now < deadline, 'a healed cluster serves with every node', situation(cluster));
-    await run(schedule.now + chunkMs);
   }
-  workload.stop();
-  while (!workload.isIdle) await run(schedule.now + chunkMs);
-  await finished(workload.readAll(wanted), run, schedule.now, cluster);
-  await run(schedule.now + 500);
-  await finished(compareWithReplay(cluster), run, schedule.now, cluster);
-}
 
-/** Runs the schedule until the work is done. */
-async function finished(
-  work: Promise<void>,
-  run: (until: number) => Promise<void>,
-  _from: number,
-  cluster: SimCluster,
-): Promise<void> {
-  let done = false;
-  let failure: unknown;
-  work.then(
-    () => {
-      done = true;
-    },
-    (error: unknown) => {
-      done = true;
-      failure = error;
-    },
-  );
-  const deadline = cluster.schedule.now + healMs;
-  while (!done) {
-    assert(cluster.schedule.now < deadline, 'the final reads are answered', situation(cluster));
-    await run(cluster.schedule.now + chunkMs);
+  /** Runs the schedule until the work is done. */
+  async #done(work: Promise<void>, what: string): Promise<void> {
+    let ended = false;
+    let failure: unknown;
+    work
+      .catch((error: unknown) => {
+        failure = error;
+      })
+      .finally(() => {
+        ended = true;
+      });
+    await this.#while(() => !ended, what);
+    if (failure !== undefined) throw failure;
   }
-  if (failure !== undefined) throw failure;
-}
-
-function isWhole(cluster: SimCluster, wanted: readonly string[]): boolean {
-  const view = cluster.ghost.decided;
-  if (view === undefined || view.members.length !== wanted.length) return false;
-  if (view.members.some((m) => m.state !== MemberState.SERVING)) return false;
-  return cluster.of('node').every(({ node }) => node?.state.active?.epoch === view.epoch);
-}
-
-/** What an operator removed and didn't add again. */
-function addMissing(cluster: SimCluster, wanted: readonly string[]): void {
-  const leader = cluster.of('coordinator').find(({ raft }) => raft?.status.isCurrent === true);
-  const view = leader?.coordinator?.view;
-  if (view === undefined || leader?.coordinator === undefined) return;
-  const all = [...view.members, ...view.others];
-  for (const id of wanted) {
-    if (all.some((m) => m.id === id)) continue;
-    leader.coordinator.addMember(id, addressOf(id), 1_000).catch(() => undefined);
-  }
-}
-
-/** The state of every node, coordinator and Raft member is the fold of its log. */
-async function compareWithReplay(cluster: SimCluster): Promise<void> {
-  const hashes = new Set<string>();
-  for (const place of cluster.of('node')) {
-    const { node } = place;
-    if (node === undefined) continue;
-    const { stateHash, watermark } = await node.inspect(true);
-    const log = await copyOfLog(place);
-    if (log === undefined || watermark === undefined) continue;
-    const replayed = await replay(log, watermark);
-    assert(replayed.hash === stateHash, "a node's state is the replay of its log", {
-      id: place.id,
-      watermark,
-    });
-    hashes.add(`${watermark.index} ${stateHash}`);
-  }
-  assert(hashes.size <= 1, 'nodes at the same watermark are equal', { hashes: [...hashes] });
-  for (const place of cluster.of('coordinator')) {
-    const log = await copyOfLog(place);
-    if (log === undefined || place.raft === undefined) continue;
-    const durable = await readDurable(log);
-    const { state } = place.raft;
-    assert(
-      durable.term === state.durable.term && durable.vote === state.durable.vote,
-      "a member's term and vote are those of its disk",
-      { id: place.id },
-    );
-    let registry = emptyRegistry;
-    for (const { entries } of durable.log.between(1, state.applied)) {
-      const payload = entries[0]?.payload;
-      if (payload !== undefined && payload.byteLength > 0) {
-        registry = applyCommand(registry, payload).state;
-      }
-    }
-    assert(
-      registry.view.epoch === (place.coordinator?.view?.epoch ?? 0),
-      "a coordinator's view is the replay of its log",
-      { id: place.id },
-    );
-  }
-}
-
-/** What a process would find if it started now on a copy of the disk. */
-async function copyOfLog(place: Place) {
-  const copy = place.disk?.copy();
-  if (copy === undefined) return undefined;
-  const { log, damage } = await openLog({
-    engine: copy,
-    fatal: (error) => {
-      throw error;
-    },
-  });
-  assert(damage === undefined, 'a healthy disk is whole', { id: place.id, damage });
-  return log;
 }
 
 function situation(cluster: SimCluster): Readonly<Record<string, unknown>> {
@@ -221,8 +218,10 @@ function situation(cluster: SimCluster): Readonly<Record<string, unknown>> {
       members: view.members.map((m) => `${m.id}:${m.state}`),
       others: view.others.map((m) => `${m.id}:${m.state}`),
     },
-    nodes: cluster.of('node').map(({ id, node, process }) => ({
+    nodes: cluster.of('node').map(({ id, node, process, hurt }) => ({
       id,
+      hurt,
+      dead: process?.isDead,
       seen: node?.state.seen?.epoch,
       active: node?.state.active?.epoch,
       last: node?.state.ledger.last.index,
@@ -237,6 +236,10 @@ function situation(cluster: SimCluster): Readonly<Record<string, unknown>> {
       parked: node?.state.hellos.length,
     })),
     streams: cluster.network.describe(),
-    leaders: cluster.of('coordinator').map(({ raft }) => raft?.status.role),
+    coordinators: cluster.of('coordinator').map(({ id, raft, lost }) => ({
+      id,
+      lost,
+      ...raft?.status,
+    })),
   };
 }

@@ -1,9 +1,14 @@
 import t from 'tap';
+import { planOf } from './plan.js';
 import { runSeed, type SimOptions, type SimResult } from './run.js';
+import { shrink } from './shrink.js';
 
-/** First seed: KEYCHAINDB_SEED, else chosen anew in every run, and printed. */
+/*
+ * KEYCHAINDB_SEED replays from a seed, KEYCHAINDB_SEEDS runs more of them; `npm run sim` prints the transitions.
+ * CI runs many more by `npm run sim -- --seeds 500 --cover`.
+ */
 const first = Number(process.env['KEYCHAINDB_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-const seeds = Number(process.env['KEYCHAINDB_SEEDS'] ?? 200);
+const seeds = Number(process.env['KEYCHAINDB_SEEDS'] ?? 40);
 
 async function firstFailure(from: number, count: number, options: SimOptions = {}) {
   const results: SimResult[] = [];
@@ -34,8 +39,19 @@ t.test('the same seed gives the same run', async (t) => {
   t.equal(a.events, b.events);
 });
 
-t.test('disks that say yes and do not sync are noticed', async (t) => {
-  const { failed } = await firstFailure(1, 200, { ignoreSync: true });
-  t.ok(failed, 'some seed fails without syncs');
-  t.comment(`seed ${failed?.seed}: ${String(failed?.failure?.error).slice(0, 200)}`);
-});
+t.test(
+  'disks that say yes and do not sync are noticed, and the failing run is shortened',
+  async (t) => {
+    const { failed } = await firstFailure(1, 200, { ignoreSync: true });
+    t.ok(failed, 'some seed fails without syncs');
+    if (failed === undefined) return;
+    t.comment(`seed ${failed.seed}: ${String(failed.failure?.error).slice(0, 200)}`);
+    const needed = await shrink(failed.seed, { ignoreSync: true });
+    t.ok(
+      needed.length <= planOf(failed.seed, 8_000).faults.length,
+      `needs faults ${needed.join()}`,
+    );
+    const again = await runSeed(failed.seed, { ignoreSync: true, faults: needed });
+    t.ok(again.failure, 'what is left of it fails too');
+  },
+);

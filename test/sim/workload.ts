@@ -1,56 +1,46 @@
-import { assert } from '../../src/base/assert.js';
-import { noBytes, toHex } from '../../src/base/bytes.js';
-import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
-import type { ProxyHandle } from '../../src/proxy/runtime.js';
-import type { Place, SimCluster } from './cluster.js';
+import { toHex } from '../../src/base/bytes.js';
+import { KeychainError } from '../../src/base/errors.js';
+import type { HistoryOperation } from '../history/operation.js';
+import { check } from './check.js';
+import { SimClient } from './client.js';
+import type { SimCluster } from './cluster.js';
 import type { SeededRandom } from './schedule.js';
 
-interface Write {
-  readonly isDelete: boolean;
-  readonly value: string;
-  /** Simulated milliseconds; undefined while nobody knows. */
-  end: number | undefined;
+/** A write whose outcome its client doesn't know; `requests`: the ids under which it was asked. */
+interface Unknown {
+  readonly operation: HistoryOperation;
+  readonly requests: readonly string[];
 }
-
-interface KeyHistory {
-  /** Highest revision of this key that was acknowledged or read. */
-  floor: number;
-  /** What was acknowledged or read at a revision: the value, or undefined for a delete. */
-  readonly known: Map<number, string | undefined>;
-  readonly writes: Map<string, Write>;
-}
-
-/** Milliseconds that one attempt of an operation may take. */
-const timeoutMs = 3_000;
-const attemptsMax = 4;
 
 /**
- * Clients that put, get and delete through the proxies, and look from outside at every answer: no stale
- * strong read, no read that goes back, no answer that the committed log doesn't hold.
+ * Clients that put, get and delete through the proxies and write down what they were told. What they say of a
+ * key is checked as a whole at the end (`history`), and at once for what one answer alone shows.
  */
 export class Workload {
   readonly #cluster: SimCluster;
   readonly #random: SeededRandom;
   readonly #keys: readonly string[];
-  readonly #history = new Map<string, KeyHistory>();
+  /** By key: the highest revision that was acknowledged or read. */
+  readonly #floor = new Map<string, number>();
+  /** What clients were told, in order of the answers. */
+  readonly answered: HistoryOperation[] = [];
+  readonly #unknown: Unknown[] = [];
+  /** Requests of which a client was told that they had no effect. */
+  readonly #refused = new Set<string>();
   #isStopped = false;
   #running = 0;
   #values = 0;
   operations = 0;
-  acknowledged = 0;
   failure: unknown;
 
   constructor(cluster: SimCluster, random: SeededRandom, keys: number) {
     this.#cluster = cluster;
     this.#random = random;
     this.#keys = Array.from({ length: keys }, (_, i) => `key-${i}`);
-    for (const key of this.#keys) {
-      this.#history.set(key, { floor: 0, known: new Map(), writes: new Map() });
-    }
   }
 
   start(clients: number, pauseMs: number): void {
-    for (let i = 0; i < clients; i += 1) void this.#client(pauseMs);
+    for (let i = 0; i < clients; i += 1) void this.#run(`client-${i + 1}`, pauseMs);
   }
 
   stop(): void {
@@ -68,21 +58,21 @@ export class Workload {
     });
   }
 
-  async #client(pauseMs: number): Promise<void> {
+  async #run(name: string, pauseMs: number): Promise<void> {
     const random = this.#random.fork();
-    const clientId = random.bytes(16);
-    let seq = 0;
+    const client = new SimClient(name, this.#cluster, random);
+    // Whoever doesn't know the outcome of an operation goes on as another process of the history.
+    let life = 1;
     this.#running += 1;
     try {
       while (!this.#isStopped) {
         await this.#pause(random.between(0, 2 * pauseMs));
         const key = random.pick(this.#keys);
-        if (random.chance(0.5)) {
-          await this.#read(random, key, '');
-        } else {
-          seq += 1;
-          await this.#write(random, key, { clientId, seq, answeredBelow: seq });
-        }
+        const process = `${name}.${life}`;
+        const isKnown = random.chance(0.5)
+          ? await this.#read(client, process, key, '')
+          : await this.#write(client, process, key);
+        if (!isKnown) life += 1;
       }
     } catch (error) {
       this.failure ??= error;
@@ -90,143 +80,130 @@ export class Workload {
     this.#running -= 1;
   }
 
-  #proxy(random: SeededRandom): { readonly place: Place; readonly proxy: ProxyHandle } | undefined {
-    const up = this.#cluster
-      .of('proxy')
-      .filter((place) => !this.#cluster.isDown(place) && place.proxy !== undefined);
-    if (up.length === 0) return undefined;
-    const place = random.pick(up);
-    return place.proxy === undefined ? undefined : { place, proxy: place.proxy };
-  }
-
-  /** One attempt; undefined: nobody answered, it may have happened. */
-  async #execute(
-    random: SeededRandom,
-    operation: NonNullable<Operation['operation']>,
-  ): Promise<OperationResult['result'] | 'unsent'> {
-    const chosen = this.#proxy(random);
-    if (chosen === undefined) {
-      await this.#pause(50);
-      return 'unsent';
-    }
-    const { place, proxy } = chosen;
-    const { process } = place;
-    const answered = proxy
-      .execute({ id: 0, timeoutMs, trace: noBytes, operation })
-      .then(({ result }) => (process?.isDead === true ? undefined : result));
-    const late = this.#pause(timeoutMs + 500).then(() => undefined);
-    return Promise.race([answered, late]);
-  }
-
-  async #write(
-    random: SeededRandom,
-    key: string,
-    request: {
-      readonly clientId: Uint8Array;
-      readonly seq: number;
-      readonly answeredBelow: number;
-    },
-  ): Promise<void> {
-    const { schedule, ghost } = this.#cluster;
-    const history = this.#of(key);
-    const name = `${toHex(request.clientId)}:${request.seq}`;
-    const isDelete = random.chance(0.2);
+  async #write(client: SimClient, process: string, key: string): Promise<boolean> {
+    const { schedule, ghost, coverage } = this.#cluster;
+    const isDelete = client.random.chance(0.2);
     this.#values += 1;
-    const write: Write = { isDelete, value: `${key}=${this.#values}`, end: undefined };
-    history.writes.set(name, write);
+    const value = `${key}=${this.#values}`;
+    const start = schedule.now;
+    const asked = isDelete
+      ? ({ process, operation: 'delete', key, start } as const)
+      : ({ process, operation: 'put', key, input: value, start } as const);
+    const requests: string[] = [];
     const bytes = Buffer.from(key);
-    const operation: NonNullable<Operation['operation']> = isDelete
-      ? { $case: 'delete', value: { key: bytes, request } }
-      : { $case: 'put', value: { key: bytes, value: Buffer.from(write.value), request } };
-    for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-      const result = await this.#execute(random, operation);
-      if (result === 'unsent') continue;
+    try {
+      const answer = await client.write(
+        (request) =>
+          isDelete
+            ? { $case: 'delete', value: { key: bytes, request } }
+            : { $case: 'put', value: { key: bytes, value: Buffer.from(value), request } },
+        ({ clientId, seq }) => requests.push(`${toHex(clientId)}:${seq}`),
+      );
       this.operations += 1;
-      if (result?.$case === 'put' || result?.$case === 'delete') {
-        const { revision } = result.value;
-        assert(ghost.requests.get(name) === revision, 'an acknowledged write is committed, once', {
+      check(
+        answer.$case === (isDelete ? 'delete' : 'put'),
+        'answers',
+        'a write is answered as one',
+      );
+      const { revision } = answer.value as { readonly revision: number };
+      const name = requests.at(-1) ?? '';
+      check(
+        ghost.requests.get(name) === revision,
+        'durability',
+        'an acknowledged write is committed, once',
+        {
           key,
           name,
           revision,
-          ghost: ghost.requests.get(name),
-        });
-        write.end = schedule.now;
-        this.acknowledged += 1;
-        this.#learn(key, revision, isDelete ? undefined : write.value);
-        return;
+          committed: ghost.requests.get(name),
+        },
+      );
+      for (const renewed of requests.slice(0, -1)) this.#refused.add(renewed);
+      if (requests.length > 1) coverage.count('session expired');
+      this.#floor.set(key, Math.max(this.#floor.get(key) ?? 0, revision));
+      this.answered.push({ ...asked, end: schedule.now, output: { revision } });
+      return true;
+    } catch (error) {
+      if (!(error instanceof KeychainError)) throw error;
+      // Corrupt and internal: the answerer doesn't know either.
+      if (['OUTCOME_UNKNOWN', 'CORRUPT', 'INTERNAL'].includes(error.reason)) {
+        this.#unknown.push({ operation: asked, requests });
+        return false;
       }
-      if (result?.$case === 'error' && result.value.reason === 'SESSION_EXPIRED') return;
-      // Repeated with the same id, whatever became of it.
-      if (random.chance(0.3)) return;
-      await this.#pause(random.between(0, 200));
+      for (const request of requests) this.#refused.add(request);
+      return true;
     }
   }
 
   /** Asks for a key, at one node where it is named; true: it was answered. */
-  async #read(random: SeededRandom, key: string, node: string): Promise<boolean> {
-    const { schedule, ghost } = this.#cluster;
-    const history = this.#of(key);
-    const { floor } = history;
-    const began = schedule.now;
-    const result = await this.#execute(random, {
-      $case: 'get',
-      value: { key: Buffer.from(key), node },
-    });
-    if (result === 'unsent' || result === undefined) return false;
-    this.operations += 1;
-    if (result.$case === 'error') {
-      if (result.value.reason !== 'KEY_NOT_FOUND') return false;
-      const isDeleted = floor === 0 || history.known.get(floor) === undefined;
-      const mayBeDeleted = [...history.writes.values()].some(
-        (write) => write.isDelete && (write.end === undefined || write.end >= began),
+  async #read(client: SimClient, process: string, key: string, node: string): Promise<boolean> {
+    const { schedule, ghost, coverage } = this.#cluster;
+    const floor = this.#floor.get(key) ?? 0;
+    const start = schedule.now;
+    const asked = { process, operation: 'get', key, start } as const;
+    try {
+      const answer = await client.get(Buffer.from(key), node);
+      this.operations += 1;
+      check(answer.$case === 'get', 'answers', 'a read is answered as one');
+      const { revision, value, served } = answer.value;
+      const facts = { key, revision, floor, served, now: schedule.now };
+      check(
+        revision >= floor,
+        'freshness',
+        'a strong read is not stale, and none goes back',
+        facts,
       );
-      assert(isDeleted || mayBeDeleted, 'a strong read is not stale: an absent key is absent', {
-        key,
-        floor,
-        node,
-      });
+      check(revision <= ghost.committed.length, 'durability', 'only committed data is read', facts);
+      if (served?.askedTail === true) coverage.count('dirty read');
+      this.#floor.set(key, Math.max(this.#floor.get(key) ?? 0, revision));
+      const output = { value: Buffer.from(value).toString(), revision };
+      this.answered.push({ ...asked, end: schedule.now, output });
+      return true;
+    } catch (error) {
+      if (!(error instanceof KeychainError)) throw error;
+      if (error.reason !== 'KEY_NOT_FOUND') return false;
+      this.operations += 1;
+      this.answered.push({ ...asked, end: schedule.now, output: { value: null } });
       return true;
     }
-    if (result.$case !== 'get') throw new Error(`a read was answered with ${result.$case}`);
-    const { revision, value, served } = result.value;
-    const facts = { key, revision, floor, served, now: schedule.now };
-    assert(revision >= floor, 'a strong read is not stale, and no read goes back', facts);
-    assert(revision <= ghost.committed.length, 'only committed data is read', facts);
-    this.#learn(key, revision, Buffer.from(value).toString());
-    return true;
   }
 
-  #learn(key: string, revision: number, value: string | undefined): void {
-    const history = this.#of(key);
-    if (history.known.has(revision)) {
-      assert(history.known.get(revision) === value, 'one revision has one value', {
-        key,
+  /** What clients saw, with what the log says of the writes whose outcome they don't know. */
+  history(): readonly HistoryOperation[] {
+    const { ghost } = this.#cluster;
+    const history = [...this.answered];
+    for (const { operation, requests } of this.#unknown) {
+      const committed = requests.map((name) => ghost.requests.get(name));
+      const [revision, more] = committed.filter((index) => index !== undefined);
+      check(more === undefined, 'exactly once', 'a write is applied at most once', { requests });
+      // Of one that isn't in the log nobody may have seen anything: it never was.
+      if (revision !== undefined) history.push({ ...operation, output: { revision } });
+    }
+    for (const name of this.#refused) {
+      const revision = ghost.requests.get(name);
+      check(revision === undefined, 'exactly once', 'what was refused had no effect', {
+        name,
         revision,
-        value,
-        known: history.known.get(revision),
       });
     }
-    history.known.set(revision, value);
-    history.floor = Math.max(history.floor, revision);
-  }
-
-  #of(key: string): KeyHistory {
-    const history = this.#history.get(key);
-    if (history === undefined) throw new Error(`no such key: ${key}`);
     return history;
   }
 
   /** At the end: every key at every node, until answered. */
   async readAll(nodes: readonly string[]): Promise<void> {
-    const random = this.#random.fork();
+    const client = new SimClient('reader', this.#cluster, this.#random.fork());
+    let life = 0;
     for (const node of nodes) {
       for (const key of this.#keys) {
         let answered = false;
         for (let attempt = 0; attempt < 10 && !answered; attempt += 1) {
-          answered = await this.#read(random, key, node);
+          life += 1;
+          answered = await this.#read(client, `reader.${life}`, key, node);
           if (!answered) await this.#pause(200);
         }
-        assert(answered, 'a healthy node answers', { node, key, now: this.#cluster.schedule.now });
+        const { now } = this.#cluster.schedule;
+        const isRotten = this.#cluster.of('node').find(({ id }) => id === node)?.rotten === true;
+        check(answered || isRotten, 'liveness', 'a healthy node answers', { node, key, now });
       }
     }
   }

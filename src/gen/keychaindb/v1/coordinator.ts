@@ -186,12 +186,16 @@ export interface CreateCluster {
   readonly chainId: number;
 }
 
-/** A process was seen: a new incarnation loses the place of the old one at once. */
+/**
+ * A process was seen: a new incarnation loses the place of the old one at once, unless nobody else that
+ * serves is heard: then it may be the one that goes on alone (R10).
+ */
 export interface RegisterIncarnation {
   readonly id: string;
   readonly incarnation: number;
   readonly storeId: Uint8Array;
   readonly address: string;
+  readonly keepsPlace: boolean;
 }
 
 export interface ChangeView {
@@ -1569,7 +1573,7 @@ export const CreateCluster: MessageFns<CreateCluster> = {
 };
 
 function createBaseRegisterIncarnation(): RegisterIncarnation {
-  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "" };
+  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false };
 }
 
 export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
@@ -1585,6 +1589,9 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
     }
     if (message.address !== "") {
       writer.uint32(34).string(message.address);
+    }
+    if (message.keepsPlace !== false) {
+      writer.uint32(40).bool(message.keepsPlace);
     }
     return writer;
   },
@@ -1632,6 +1639,14 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
             }
 
             message.address = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.keepsPlace = reader.bool();
             continue;
           }
         }

@@ -1,0 +1,96 @@
+import { KeychainError } from '../base/errors.js';
+import type { DataFolder } from '../log/data-folder.js';
+import type { WriteOp } from '../log/engine.js';
+import type { EventLog } from '../log/event-log.js';
+import { metaKey } from '../log/keys.js';
+import { type Damage, openLog } from '../log/open-log.js';
+import { seal } from '../log/record.js';
+import { remember } from './node-store.js';
+import { servingOf } from './views.js';
+
+/** Milliseconds: no cluster runs with longer leases. */
+const leaseMsMax = 60_000;
+/** R5 counts from what the store promised before it was emptied. */
+const leaseMaxKey = metaKey('lease-max');
+const keptByWipe = [leaseMaxKey];
+
+export interface OpenStoreOptions {
+  readonly folder: DataFolder;
+  readonly id: string;
+  readonly fatal: (error: unknown) => void;
+  /** What an operator should read. */
+  readonly notice: (text: string) => void;
+  /** For a store that can't be emptied while it is open: the next opening does, and keeps these records. */
+  readonly emptyAtNextOpen: (keep: readonly WriteOp[]) => Promise<void>;
+}
+
+/** Opens a node's store. A damaged one is emptied and synced anew, unless it may be the last copy. */
+export async function openStore(options: OpenStoreOptions): Promise<EventLog> {
+  const { folder, id, fatal, notice } = options;
+  const { engine, dir } = folder;
+  const opened = await openLog({ engine, fatal });
+  const damage = opened.damage ?? (await damageOfState(opened.log));
+  if (damage === undefined) return opened.log;
+  const what = `the store in ${dir} is damaged (${damage.kind}): ${damage.message}`;
+  if (await mayBeLastCopy(opened.log, id)) {
+    await engine.close();
+    throw new KeychainError(
+      'CORRUPT',
+      `${what}. ${id} is the last that served this chain, or its view can't be read: nothing was changed. Bring another member's store back; to give this one up, move the folder away`,
+    );
+  }
+  try {
+    const log = await emptyStore(opened.log, folder, fatal);
+    notice(`${what}. It was emptied and is synced anew from the chain`);
+    return log;
+  } catch (error) {
+    // The binding can't scan a damaged table, nor close a store that has one: the next start empties it.
+    await options.emptyAtNextOpen(await leaseLimit(folder));
+    throw new KeychainError(
+      'CORRUPT',
+      `${what}. It can't be emptied while it is open: start ${id} again, and it is, and is synced anew from the chain`,
+      {},
+      error,
+    );
+  }
+}
+
+/** Empties the store of a node: what it held is no part of the chain any more. */
+export async function emptyStore(
+  log: EventLog,
+  folder: DataFolder,
+  fatal: (error: unknown) => void,
+): Promise<EventLog> {
+  await log.release();
+  await folder.wipe(keptByWipe);
+  return (await openLog({ engine: folder.engine, fatal })).log;
+}
+
+/** The largest lease that this store ever promised (R5); where it can't be read, more than any. */
+async function leaseLimit({ engine }: DataFolder): Promise<readonly WriteOp[]> {
+  const stored = await engine.get(leaseMaxKey).catch(() => undefined);
+  const unknown = seal(leaseMaxKey, new TextEncoder().encode(String(leaseMsMax)));
+  return [{ type: 'put', key: leaseMaxKey, value: stored ?? unknown }];
+}
+
+/** What a node starts from besides its log: the view, the watermark, sessions. */
+async function damageOfState(log: EventLog): Promise<Damage | undefined> {
+  try {
+    await remember(log);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof KeychainError) || error.reason !== 'CORRUPT') throw error;
+    return { kind: 'checksum', message: error.message };
+  }
+}
+
+async function mayBeLastCopy(log: EventLog, id: string): Promise<boolean> {
+  try {
+    const { seen } = await remember(log);
+    if (seen === undefined) return log.last.index > 0;
+    const serving = servingOf(seen);
+    return serving.length === 1 && serving[0]?.id === id;
+  } catch {
+    return true;
+  }
+}

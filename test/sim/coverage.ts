@@ -1,0 +1,39 @@
+/** What a run should meet, or it proves little; docs/simulation.md names each. */
+export const mustMeet = [
+  'dirty read',
+  'tail query refused',
+  'promise waited out',
+  'head removed',
+  'middle removed',
+  'tail removed',
+  'two removed at once',
+  'suffix cut',
+  'promotion',
+  'deduplicated retry',
+  'leader change with a view in flight',
+  'damaged record',
+  'lost folder',
+  'reinstated alone',
+  'last of a chain served alone',
+  'disk error',
+  'session expired',
+] as const;
+
+export type Met = (typeof mustMeet)[number];
+
+/** How often a run met what it should. */
+export class Coverage {
+  readonly met = new Map<string, number>();
+
+  count(what: Met | `fault: ${string}`, times = 1): void {
+    this.met.set(what, (this.met.get(what) ?? 0) + times);
+  }
+
+  add(other: ReadonlyMap<string, number>): void {
+    for (const [what, times] of other) this.met.set(what, (this.met.get(what) ?? 0) + times);
+  }
+
+  get missing(): readonly Met[] {
+    return mustMeet.filter((what) => !this.met.has(what));
+  }
+}

@@ -1,0 +1,72 @@
+import { replay } from '../../src/chain/replay.js';
+import { emptyRegistry } from '../../src/coordinator/registry.js';
+import { applyCommand } from '../../src/coordinator/registry-machine.js';
+import type { EventLog } from '../../src/log/event-log.js';
+import { openLog } from '../../src/log/open-log.js';
+import { readDurable } from '../../src/raft/vote-record.js';
+import { check } from './check.js';
+import type { Place, SimCluster } from './cluster.js';
+
+/** The state of every live node, coordinator and Raft member is the fold of its log; nodes at one watermark are equal. */
+export async function compareWithReplay(cluster: SimCluster): Promise<void> {
+  const hashes = new Set<string>();
+  for (const place of cluster.of('node')) {
+    const { node } = place;
+    // A rotten object is refused, which is all that may be asked of it.
+    if (node === undefined || place.rotten === true) continue;
+    const { stateHash, watermark } = await node.inspect(true);
+    const log = await copyOfLog(place);
+    if (log === undefined || watermark === undefined) continue;
+    const replayed = await replay(log, watermark);
+    check(replayed.hash === stateHash, 'replay', "a node's state is the replay of its log", {
+      id: place.id,
+      watermark,
+    });
+    hashes.add(`${watermark.index} ${stateHash}`);
+  }
+  check(hashes.size <= 1, 'replicas', 'nodes at the same watermark are equal', {
+    hashes: [...hashes],
+  });
+  for (const place of cluster.of('coordinator')) await compareCoordinator(place);
+}
+
+async function compareCoordinator(place: Place): Promise<void> {
+  if (place.raft === undefined) return;
+  const log = await copyOfLog(place);
+  if (log === undefined) return;
+  const durable = await readDurable(log);
+  const { state } = place.raft;
+  check(
+    durable.term === state.durable.term && durable.vote === state.durable.vote,
+    'replay',
+    "a member's term and vote are those of its disk",
+    { id: place.id },
+  );
+  let registry = emptyRegistry;
+  for (const { entries } of durable.log.between(1, state.applied)) {
+    const payload = entries[0]?.payload;
+    if (payload !== undefined && payload.byteLength > 0) {
+      registry = applyCommand(registry, payload).state;
+    }
+  }
+  check(
+    registry.view.epoch === (place.coordinator?.view?.epoch ?? 0),
+    'replay',
+    "a coordinator's view is the replay of its log",
+    { id: place.id },
+  );
+}
+
+/** What a process would find if it started now on a copy of the disk. */
+async function copyOfLog(place: Place): Promise<EventLog | undefined> {
+  const copy = place.disk?.copy();
+  if (copy === undefined) return undefined;
+  const { log, damage } = await openLog({
+    engine: copy,
+    fatal: (error) => {
+      throw error;
+    },
+  });
+  check(damage === undefined, 'replay', 'a healthy disk is whole', { id: place.id, damage });
+  return log;
+}
