@@ -1,10 +1,12 @@
+import { equalBytes } from '../base/bytes.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { headerTo } from './header.js';
 import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
 import { askForPromises, holdsNewlyJoining, owesAgainst } from './promise.js';
 import { afterLeaseChange, dropQueries, refuseWaitingReads } from './read.js';
+import type { NodeIdentity } from './state.js';
 import type { Turn } from './turn.js';
-import { everyoneIn, isHead, isTail, memberOf, servesIn } from './views.js';
+import { everyoneIn, isHead, isTail, memberOf, sameName, servesIn } from './views.js';
 import { commitWhatMay, refuseWaitingWrites, takeToken } from './write.js';
 
 /*
@@ -26,6 +28,12 @@ export function onViewPersisted(turn: Turn, view: View, now: number): void {
     );
     return;
   }
+  if (isOfAnotherStore(view, state.self)) {
+    // That process has to confirm its stop itself: nothing is said to the others.
+    turn.emit({ type: 'Removed' });
+    turn.effect({ type: 'stop', wipe: false, why: 'another store has this name and incarnation' });
+    return;
+  }
   if (memberOf(view, state.self) === undefined) {
     if (wasIn || state.active !== undefined) remove(turn, `not in the view of epoch ${view.epoch}`);
     return;
@@ -34,6 +42,13 @@ export function onViewPersisted(turn: Turn, view: View, now: number): void {
   tryActivate(turn, now);
   // Fewer promises may be needed now (R4).
   afterLeaseChange(turn, now);
+}
+
+/** An incarnation is no proof where a store was lost and a clock went back: the store id is. */
+function isOfAnotherStore(view: View, self: NodeIdentity): boolean {
+  return everyoneIn(view).some(
+    (m) => sameName(m, self) && m.storeId.byteLength > 0 && !equalBytes(m.storeId, self.storeId),
+  );
 }
 
 /** R2: out of the view. Stops answering under this incarnation for ever and tells the others so. */

@@ -1,4 +1,5 @@
 import { fromMapKey, toMapKey } from '../base/bytes.js';
+import { KeychainError } from '../base/errors.js';
 import { View } from '../gen/keychaindb/v1/coordinator.js';
 import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
@@ -19,11 +20,15 @@ const names = {
 
 /** What a start needs from the disk: the ledger as it was at the stored watermark, with the log above it staged. */
 export async function remember(log: EventLog): Promise<Remembered> {
-  const seenBytes = await log.get(names.seen);
   const leaseBytes = await log.get(names.leaseMax);
   const leaseMaxMs = leaseBytes === undefined ? 0 : Number(new TextDecoder().decode(leaseBytes));
-  const seen = seenBytes === undefined ? undefined : View.decode(seenBytes);
-  return { ledger: await rememberLedger(log), seen, leaseMaxMs };
+  return { ledger: await rememberLedger(log), seen: await rememberSeen(log), leaseMaxMs };
+}
+
+/** The newest view that this store has seen. */
+export async function rememberSeen(log: EventLog): Promise<View | undefined> {
+  const bytes = await log.get(names.seen);
+  return bytes === undefined ? undefined : View.decode(bytes);
 }
 
 async function rememberLedger(log: EventLog): Promise<Ledger> {
@@ -31,6 +36,13 @@ async function rememberLedger(log: EventLog): Promise<Ledger> {
   const watermark = await log.get(names.watermark);
   if (watermark !== undefined) {
     const id = EntryId.decode(watermark);
+    if (id.index > log.last.index) {
+      // The end of the log is gone, and the high-water file is too old to tell.
+      throw new KeychainError(
+        'CORRUPT',
+        `the log ends at entry ${log.last.index}; entry ${id.index} was committed here`,
+      );
+    }
     ledger.watermark = id;
     ledger.last = id;
     const spans = await log.get(names.spans);

@@ -5,7 +5,7 @@ import type { EventLog } from '../log/event-log.js';
 import { metaKey } from '../log/keys.js';
 import { type Damage, openLog } from '../log/open-log.js';
 import { seal } from '../log/record.js';
-import { remember } from './node-store.js';
+import { remember, rememberSeen } from './node-store.js';
 import { servingOf } from './views.js';
 
 /** Milliseconds: no cluster runs with longer leases. */
@@ -86,7 +86,7 @@ async function damageOfState(log: EventLog): Promise<Damage | undefined> {
 
 async function mayBeLastCopy(log: EventLog, id: string): Promise<boolean> {
   try {
-    const { seen } = await remember(log);
+    const seen = await rememberSeen(log);
     if (seen === undefined) return log.last.index > 0;
     const serving = servingOf(seen);
     return serving.length === 1 && serving[0]?.id === id;

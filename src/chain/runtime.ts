@@ -67,6 +67,8 @@ export interface NodeOptions {
 export interface Removal {
   readonly wipe: boolean;
   readonly why: string;
+  /** The next incarnation is higher than this one too. */
+  readonly above: number;
 }
 
 export interface NodeHandle {
@@ -284,7 +286,7 @@ class NodeRuntime implements NodeHandle {
         this.#heartbeats.now();
         break;
       case 'stop':
-        this.#onRemoved({ wipe: effect.wipe, why: effect.why });
+        this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
         break;
       default:
         this.#links.perform(effect);
@@ -307,7 +309,8 @@ class NodeRuntime implements NodeHandle {
     if (push.notice !== '') this.#options.notice?.(push.notice);
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
-      this.#onRemoved({ wipe: false, why: 'the coordinators have given this incarnation up' });
+      const why = 'the coordinators have given this incarnation up';
+      this.#onRemoved({ wipe: false, why, above: push.newestIncarnation });
     }
   }
 

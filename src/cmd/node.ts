@@ -67,11 +67,12 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
   });
   announce(id, listener.address, http.address);
+  let above = 0;
   while (!stopped) {
     const handle = await startNode({
       identity: {
         id,
-        incarnation: await folder.nextIncarnation(systemClock.wall()),
+        incarnation: await folder.nextIncarnation(systemClock.wall(), above),
         storeId: folder.storeId,
         address,
       },
@@ -103,6 +104,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     await handle.close();
     if (removal === undefined) break;
     say(`${id}: ${removal.why}; starting anew${removal.wipe ? ' from an empty store' : ''}`);
+    above = removal.above;
     if (removal.wipe) log = await emptyStore(log, folder, die);
   }
   await listener.close();

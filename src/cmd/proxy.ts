@@ -42,6 +42,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const gateway = await startGateway({
     host: flags.http.slice(0, colon),
     port: Number(flags.http.slice(colon + 1)),
+    clock,
     proxy,
     cluster,
     random: systemRandom,

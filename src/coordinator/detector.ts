@@ -14,6 +14,8 @@ export interface Heard {
   readonly beat: NodeHeartbeat;
   /** Monotonic milliseconds. */
   readonly at: number;
+  /** When this incarnation was first heard. */
+  readonly since: number;
 }
 
 /** What a coordinator knows of the nodes. Every coordinator keeps one, so that a new leader has it (R13). */
@@ -47,7 +49,8 @@ export function emptyDetector(now: number): DetectorState {
 export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: number): void {
   const known = state.heard.get(beat.id);
   if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
-  state.heard.set(beat.id, { beat, at: now });
+  const isSame = known?.beat.incarnation === beat.incarnation;
+  state.heard.set(beat.id, { beat, at: now, since: isSame ? known.since : now });
 }
 
 /**
@@ -109,19 +112,11 @@ class Look {
     return isHeard(this.#state, member, this.#timing, this.#now);
   }
 
-  /**
-   * R10: is another serving member heard? Within half of T: where all die together, the one that was heard last
-   * is no evidence that the chain goes on without the others.
-   */
-  #isServedWithout(id: string): boolean {
-    return this.#serving.some((m) => {
-      const heard = this.#state.heard.get(m.id);
-      return m.id !== id && this.#hears(m) && this.#age(heard) < this.#timing.detectionMs / 2;
-    });
-  }
-
-  #age(heard: Heard | undefined): number {
-    return heard === undefined ? Number.POSITIVE_INFINITY : this.#now - heard.at;
+  /** R10: has another serving member been heard since then? */
+  #isServedSince(id: string, since: number): boolean {
+    return this.#serving.some(
+      (m) => m.id !== id && this.#hears(m) && (this.#state.heard.get(m.id)?.at ?? 0) > since,
+    );
   }
 
   #change(change: NonNullable<ChangeView['change']>): RegistryCommand {
@@ -133,16 +128,20 @@ class Look {
   newProcess(): RegistryCommand | undefined {
     const { view, incarnations } = this.#registry;
     const all = [...view.members, ...view.others];
-    for (const { beat, at } of this.#state.heard.values()) {
+    for (const { beat, at, since } of this.#state.heard.values()) {
       if (this.#now - at >= this.#timing.detectionMs) continue;
       const { id, incarnation, storeId, address } = beat;
       const isKnown = all.some((m) => m.id === id);
       if (isKnown && incarnation > (incarnations.get(id) ?? 0)) {
         if (all.some((m) => m.address === address && m.id !== id)) continue;
+        const isMember = this.#serving.some((m) => m.id === id);
+        // All may have died with it: it loses its place when another one is heard that has outlived it.
+        const keepsPlace = isMember && !this.#isServedSince(id, since);
+        if (keepsPlace && this.#now - since < 2 * this.#timing.heartbeatMs) continue;
         return {
           command: {
             $case: 'register',
-            value: { id, incarnation, storeId, address, keepsPlace: !this.#isServedWithout(id) },
+            value: { id, incarnation, storeId, address, keepsPlace },
           },
         };
       }
@@ -210,6 +209,7 @@ class Look {
     for (const member of this.#registry.view.members) {
       const heard = this.#state.heard.get(member.id);
       const isOwn = heard?.beat.incarnation === member.incarnation;
+      if (this.#hasReturned(member)) continue;
       const since = Math.max(isOwn ? heard.at : 0, this.#state.startedAt);
       if (this.#now - since < silence) continue;
       silence = this.#now - since;
@@ -218,8 +218,16 @@ class Look {
     return longest === undefined ? undefined : this.#evict(longest);
   }
 
+  /** A newer process of it is heard, and nobody who has outlived the old one: it may have to go on alone (R10). */
+  #hasReturned({ id, incarnation }: Member): boolean {
+    const heard = this.#state.heard.get(id);
+    if (heard === undefined || heard.beat.incarnation <= incarnation) return false;
+    return !this.#isServedSince(id, heard.since);
+  }
+
   #evict({ id, incarnation }: Member): RegistryCommand | undefined {
-    if (!this.#isServedWithout(id)) return undefined;
+    // Where all die together, the one that was heard last is no evidence that the chain goes on without the others.
+    if (!this.#isServedSince(id, this.#now - this.#timing.detectionMs / 2)) return undefined;
     return this.#change({ $case: 'evict', value: { id, incarnation } });
   }
 
@@ -286,13 +294,21 @@ class Look {
     return undefined;
   }
 
-  /** One at a time, in the order in which they were added. */
+  /**
+   * One at a time, in the order in which they were added. Not one whose old incarnation still has its place: it
+   * may yet have to go on alone (R10).
+   */
   nextToSync(): RegistryCommand | undefined {
     const { view } = this.#registry;
     if (!this.#isServed || view.members.some((m) => m.state !== MemberState.SERVING)) {
       return undefined;
     }
-    const next = view.others.find((m) => m.state === MemberState.WAITING && this.#hears(m));
+    const next = view.others.find(
+      (m) =>
+        m.state === MemberState.WAITING &&
+        this.#hears(m) &&
+        !view.members.some(({ id }) => id === m.id),
+    );
     if (next === undefined) return undefined;
     const { id, incarnation } = next;
     return this.#change({ $case: 'startSync', value: { id, incarnation } });

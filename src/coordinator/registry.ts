@@ -202,6 +202,9 @@ function startSync(state: RegistryState, name: MemberName): RegistryDecision {
   if (members.length === 0 || members.some((m) => m.state !== MemberState.SERVING)) {
     return refused('BAD_REQUEST', 'another member is joining, or none serves');
   }
+  if (members.some((m) => m.id === name.id)) {
+    return refused('MEMBER_EXISTS', `an older process of ${name.id} has its place yet`);
+  }
   const syncing = { ...member, state: MemberState.SYNCING };
   return changed(
     state,

@@ -218,9 +218,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
 
   #acceptNode(channel: Channel<CoordinatorPush>) {
     this.#channels.add(channel as Channel<never>);
-    const push = (view: View | undefined, notice = '', gone = false): void => {
+    const push = (view: View | undefined, notice = '', newestIncarnation = 0): void => {
       const clusterId = view?.clusterId ?? noBytes;
-      const taken = channel.send({ view, clusterId, notice, gone });
+      const gone = newestIncarnation > 0;
+      const taken = channel.send({ view, clusterId, notice, gone, newestIncarnation });
       if (!taken) channel.close('the node does not keep up');
     };
     let noticed = '';
@@ -232,7 +233,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
         noticed = notice;
         if (notice !== '' && !this.#isMember(beat.id) && !beat.join) return;
         if (this.#isOfOtherCluster(beat)) return;
-        if (this.#isGone(beat)) push(undefined, '', true);
+        if (this.#isGone(beat)) {
+          const { incarnations } = this.#options.registry.state;
+          push(undefined, '', incarnations.get(beat.id));
+          return;
+        }
         const before = this.#detector.heard.get(beat.id);
         onHeartbeat(this.#detector, beat, this.#clock.monotonic());
         const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;
@@ -246,14 +251,14 @@ class CoordinatorRuntime implements CoordinatorHandle {
   }
 
   /** It was registered and has no place any more, a fact for ever; it may not know, having missed the views. */
-  #isGone({ id, incarnation }: NodeHeartbeat): boolean {
+  #isGone({ id, incarnation, storeId }: NodeHeartbeat): boolean {
     const { view, incarnations } = this.#options.registry.state;
     if (incarnation > (incarnations.get(id) ?? 0)) return false;
-    const isIn = view.members.some((m) => m.id === id && m.incarnation === incarnation);
-    const waits = view.others.some(
-      (m) => m.id === id && m.incarnation === incarnation && m.state === MemberState.WAITING,
-    );
-    return !isIn && !waits;
+    // A store that was lost may be followed by one whose clock gave it the same incarnation.
+    const isIt = (m: Member): boolean =>
+      m.id === id && m.incarnation === incarnation && equalBytes(m.storeId, storeId);
+    const waits = view.others.some((m) => isIt(m) && m.state === MemberState.WAITING);
+    return !view.members.some(isIt) && !waits;
   }
 
   #isOfOtherCluster({ clusterId }: NodeHeartbeat): boolean {
@@ -269,6 +274,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
   #noticeFor(beat: NodeHeartbeat): string {
     const { id, address, clusterId } = beat;
     const { registry } = this.#options;
+    // Just started: what this coordinator has committed it doesn't know yet.
+    if (registry.state.clusterId.byteLength === 0) return '';
     if (this.#isOfOtherCluster(beat)) {
       return `${id}'s data folder belongs to cluster ${toHex(clusterId)}, these coordinators to ${toHex(registry.state.clusterId)}: use another --data-dir`;
     }

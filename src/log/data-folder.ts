@@ -67,9 +67,13 @@ export class DataFolder {
     return new Uint8Array(Buffer.from(this.#identity.storeId, 'hex'));
   }
 
-  /** One value per process start, rising in this store; on the disk before it is used. */
-  async nextIncarnation(wallMs: number): Promise<number> {
-    const incarnation = Math.max(this.#identity.incarnation + 1, Math.floor(wallMs));
+  /**
+   * One value per process start, rising in this store; on the disk before it is used.
+   * @param above one that is known to have been used, by another store of the same id
+   */
+  async nextIncarnation(wallMs: number, above = 0): Promise<number> {
+    const least = Math.max(this.#identity.incarnation, above) + 1;
+    const incarnation = Math.max(least, Math.floor(wallMs));
     await this.#write({ ...this.#identity, incarnation });
     return incarnation;
   }

@@ -2,8 +2,9 @@ import type { Clock } from '../base/clock.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 
 export interface MemoryEngineOptions {
-  /** With a clock, writes take the given milliseconds of its time. */
+  /** With a clock, single reads and writes take the given milliseconds of its time. */
   readonly clock?: Clock;
+  readonly readMs?: () => number;
   readonly writeMs?: () => number;
   readonly syncMs?: () => number;
   /** A disk that says yes and doesn't sync: what it holds is lost in a crash. */
@@ -50,8 +51,12 @@ export class MemoryEngine implements StorageEngine {
     this.#keys = [...this.#values.keys()].sort();
   }
 
-  get(key: Uint8Array): Promise<Uint8Array | undefined> {
-    return this.#unlessCrashed(() => this.#values.get(text(key)));
+  async get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    // As it was when it was asked for.
+    const found = await this.#unlessCrashed(() => this.#values.get(text(key)));
+    const milliseconds = this.#options.readMs?.() ?? 0;
+    if (milliseconds > 0) await this.#delay(milliseconds);
+    return this.#unlessCrashed(() => found);
   }
 
   write(ops: readonly WriteOp[], { sync }: { readonly sync: boolean }): Promise<void> {

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { errorJson, httpStatusOf } from './json.js';
 import { type HttpReply, type Route, type RouteContext, routes } from './routes.js';
@@ -7,6 +8,7 @@ export interface GatewayOptions extends RouteContext {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
+  readonly clock: Clock;
 }
 
 export interface GatewayHandle {
@@ -18,6 +20,8 @@ export interface GatewayHandle {
 
 /** Milliseconds that an idle connection is kept; longer than the 60 s of usual balancers. */
 const keepAliveMs = 65_000;
+/** Milliseconds that requests under way may take when the gateway closes; then their connections end. */
+const drainMs = 3_000;
 /** Bytes of a request's first line and headers besides a key of which every byte is written as %XX. */
 const headerBytesMax = 64 << 10;
 
@@ -40,7 +44,7 @@ export function startGateway(options: GatewayOptions): Promise<GatewayHandle> {
     server.listen(port, host, () => {
       const bound = server.address();
       const actual = typeof bound === 'object' && bound !== null ? bound.port : port;
-      resolve({ address: `${host}:${actual}`, close: () => closed(server) });
+      resolve({ address: `${host}:${actual}`, close: () => closed(server, options.clock) });
     });
   });
 }
@@ -55,9 +59,14 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
   );
 }
 
-function closed(server: Server): Promise<void> {
+/** A connection that is silent, or halfway through a request, isn't idle to Node: it ends with the drain time. */
+function closed(server: Server, clock: Clock): Promise<void> {
   return new Promise((resolve) => {
-    server.close(() => resolve());
+    const cancel = clock.after(drainMs, () => server.closeAllConnections());
+    server.close(() => {
+      cancel();
+      resolve();
+    });
     server.closeIdleConnections();
   });
 }

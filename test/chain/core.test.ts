@@ -1,4 +1,5 @@
 import t from 'tap';
+import { startState } from '../../src/chain/start.js';
 import { PureCluster, promise, timing, view } from './pure-cluster.js';
 
 t.test(
@@ -264,3 +265,31 @@ t.test('R7: without the token the tail answers no query and commits nothing', as
   c.pass(20);
   t.equal(c.node('b').state.authority, true);
 });
+
+t.test('R5: a store without a record of its promises waits as if it had promised', async (t) => {
+  const c = new PureCluster();
+  c.start('a').state = startState({ ...c.node('a').state.self }, 1, timing, c.now);
+  c.show(view(1, 'a'), 'a');
+  t.equal(c.node('a').state.active, undefined, 'what it held may be lost');
+  c.pass(promise + 20);
+  t.equal(c.node('a').state.active?.epoch, 1);
+});
+
+t.test(
+  'a view that names another store under this name and incarnation is not about this process',
+  async (t) => {
+    const c = new PureCluster();
+    const said: string[] = [];
+    c.hold = (p) => {
+      said.push(p.text);
+      return false;
+    };
+    const { state } = c.start('a');
+    c.node('a').state = { ...state, self: { ...state.self, storeId: new Uint8Array([7]) } };
+    c.show(view(1, 'a b'), 'a');
+    c.pass(promise);
+    t.equal(c.node('a').state.active, undefined, 'it is not a member: an empty store would serve');
+    t.match(c.node('a').stopped, { wipe: false });
+    t.notOk(said.includes('stopped'), 'nor does it confirm the stop of the other one');
+  },
+);

@@ -109,16 +109,18 @@ t.test(
 );
 
 t.test('a process that returns while nobody who serves is heard keeps its claim', async (t) => {
-  const keeps = (agoB: number): unknown => {
+  const keeps = (agoA: number, agoB: number): unknown => {
     const { detector } = leader(chain, [
-      [beat('a', { incarnation: 2 }), 0],
+      [beat('a', { incarnation: 2 }), agoA],
       [beat('b'), agoB],
     ]);
     const found = detect(chain, detector, timing, 100_000)?.command;
     return found?.$case === 'register' ? found.value.keepsPlace : undefined;
   };
-  t.equal(keeps(0), false, 'b serves: the old a loses its place at once');
-  t.equal(keeps(detectionMs / 2), true, 'b may be gone too: either may go on alone (R10)');
+  const wait = 2 * timing.heartbeatMs;
+  t.equal(keeps(10, 0), false, 'b has outlived the old a, which loses its place at once');
+  t.equal(keeps(0, 10), undefined, 'b may have died with it: its next heartbeat will tell');
+  t.equal(keeps(wait, wait + 10), true, 'none came: either may go on alone (R10)');
 });
 
 t.test('only the last one heard is no reason to take it out', async (t) => {
@@ -158,7 +160,9 @@ t.test(
   'a new process registers; an unknown one is added where it asks, and never was here',
   async (t) => {
     const all = [beat('a'), beat('b'), beat('c')].map((b) => [b, 0] as const);
-    t.equal(leader(chain, [...all, [beat('a', { incarnation: 2 }), 0]]).look(), 'register a');
+    const others = [beat('b'), beat('c')].map((b) => [b, 0] as const);
+    const newer = [beat('a', { incarnation: 2 }), 10] as const;
+    t.equal(leader(chain, [newer, ...others]).look(), 'register a');
     t.equal(leader(chain, [...all, [beat('d'), 0]]).look(), '');
     t.equal(leader(chain, [...all, [beat('d', { join: true }), 0]]).look(), 'addMember d');
     const removed = { ...chain, incarnations: new Map([...chain.incarnations, ['d', 4]]) };

@@ -144,6 +144,11 @@ t.test('while nobody else is heard a new process keeps the claim of the old one'
   const back = apply(pair(), register('a', 2, storeOf('a'), true)).state;
   t.equal(shape(back), 'a1:1 b1:1 a2:4');
   t.equal(
+    apply(back, change(back.view.epoch, 'startSync', 'a', 2)).reason,
+    'MEMBER_EXISTS',
+    'nor does it join as one that knows nothing',
+  );
+  t.equal(
     shape(apply(back, change(back.view.epoch, 'reinstate', 'a', 2)).state),
     'a2:1 b1:5',
     'it goes on alone, though another served and may never return',

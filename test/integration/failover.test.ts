@@ -4,12 +4,16 @@ import { KVClient } from '../../src/gen/keychaindb/v1/kv.js';
 import { Lab, servingIds } from '../../tools/lab/cluster.js';
 import { differencesFromReplay } from '../../tools/lab/inspect.js';
 import { Load } from '../../tools/lab/load.js';
+import { Recorder } from '../../tools/lab/recorder.js';
+import { checkHistory } from '../history/linearizability.js';
 
 for (const position of ['head', 'middle', 'tail'] as const) {
   t.test(`the death of the ${position} loses no write and fails no read`, async (t) => {
     const lab = await Lab.start();
     t.teardown(() => lab.stop());
-    const load = new Load({ clients: [lab.client()], readsPerSecond: 300, writesPerSecond: 60 });
+    const recorder = new Recorder();
+    const clients = [lab.client()];
+    const load = new Load({ clients, readsPerSecond: 300, writesPerSecond: 60, recorder });
     await load.prepare();
     load.start();
     const ids = servingIds(await lab.serving(['node-1', 'node-2', 'node-3']));
@@ -22,6 +26,7 @@ for (const position of ['head', 'middle', 'tail'] as const) {
     t.same(report.failedReads, []);
     t.same(report.failedWrites, []);
     t.same(report.staleReads, []);
+    t.match(checkHistory(recorder.operations), { ok: true });
     t.same(await differencesFromReplay(lab), []);
   });
 }
@@ -29,7 +34,9 @@ for (const position of ['head', 'middle', 'tail'] as const) {
 t.test('a chain serves down to its last node', async (t) => {
   const lab = await Lab.start();
   t.teardown(() => lab.stop());
-  const load = new Load({ clients: [lab.client()], readsPerSecond: 200, writesPerSecond: 40 });
+  const recorder = new Recorder();
+  const clients = [lab.client()];
+  const load = new Load({ clients, readsPerSecond: 200, writesPerSecond: 40, recorder });
   await load.prepare();
   load.start();
   await lab.kill('node-1');
@@ -41,6 +48,7 @@ t.test('a chain serves down to its last node', async (t) => {
   await lab.serving(['node-1', 'node-2', 'node-3']);
   const report = await load.stop();
   t.same([...report.failedReads, ...report.failedWrites, ...report.staleReads], []);
+  t.match(checkHistory(recorder.operations), { ok: true });
   t.same(await differencesFromReplay(lab), []);
 });
 

@@ -116,6 +116,7 @@ t.test('an incarnation is the wall clock, and rises when that goes back', async 
   t.equal(await folder.nextIncarnation(5_000), 5_000);
   folder = await open(restarted(folder));
   t.equal(await folder.nextIncarnation(0), 5_001);
+  t.equal(await folder.nextIncarnation(0, 9_000), 9_001, 'above one of another store');
 });
 
 t.test('an incarnation is on the disk before it is used', async (t) => {

@@ -2,6 +2,7 @@ import { type IncomingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { NEVER } from 'rxjs';
 import t from 'tap';
+import { type Clock, systemClock } from '../../src/base/clock.js';
 import { KeychainError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
 import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
@@ -44,7 +45,7 @@ function resultOf(operation: Operation): OperationResult['result'] {
   }
 }
 
-async function startFake(t: Tap): Promise<Fake> {
+async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
   const fake: Omit<Fake, 'gateway'> = {
     operations: [],
     changes: [],
@@ -90,6 +91,7 @@ async function startFake(t: Tap): Promise<Fake> {
   const gateway = await startGateway({
     host: '127.0.0.1',
     port: 0,
+    clock,
     proxy,
     cluster,
     random: systemRandom,
@@ -466,3 +468,37 @@ t.test('no route hides another', async (t) => {
   const seen = routes.map(({ method, path }) => `${method} ${path}`);
   t.equal(new Set(seen).size, seen.length);
 });
+
+t.test(
+  'a connection that is silent, or halfway through a request, does not keep it from closing',
+  async (t) => {
+    let drained: (() => void) | undefined;
+    const clock: Clock = {
+      ...systemClock,
+      after: (_milliseconds, then) => {
+        drained = then;
+        return () => undefined;
+      },
+    };
+    const fake = await startFake(t, clock);
+    const { gateway } = fake;
+    const port = Number(gateway.address.replace(/.*:/, ''));
+    const silent = connect(port, '127.0.0.1');
+    const half = connect(port, '127.0.0.1');
+    const ends = [silent, half].map(
+      (socket) => new Promise((resolve) => socket.on('close', resolve)),
+    );
+    for (const socket of [silent, half]) {
+      socket.on('error', () => undefined);
+      await new Promise((resolve) => socket.once('connect', resolve));
+    }
+    // The gateway has read the half request when it has answered a whole one that came later.
+    half.write('GET /v1/keys/a HTTP/1.1\r\nhost: x\r\n');
+    await ask(fake, 'GET', '/v1/keys/a');
+    const closed = gateway.close();
+    drained?.();
+    await closed;
+    await Promise.all(ends);
+    t.pass('it closed, and so did they');
+  },
+);

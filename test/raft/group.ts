@@ -1,4 +1,4 @@
-import { assert } from '../../src/base/assert.js';
+import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
 import type { RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { decodeBlock } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
@@ -6,6 +6,7 @@ import { answerApplied, startState, step } from '../../src/raft/core.js';
 import type { RaftEffect, RaftInput } from '../../src/raft/inputs.js';
 import { assertInvariants } from '../../src/raft/invariants.js';
 import { emptyDurable, evolve, type RaftEvent, type RaftState } from '../../src/raft/state.js';
+import { check } from '../sim/check.js';
 
 export const electionMs = 100;
 
@@ -21,6 +22,13 @@ export class Member {
   /** Handed over, not synced; effects wait for what was handed over before them. */
   #writing: RaftEvent[] = [];
   #waiting: RaftEffect[] = [];
+  syncing:
+    | {
+        readonly events: readonly RaftEvent[];
+        readonly effects: readonly RaftEffect[];
+        readonly last: EntryId;
+      }
+    | undefined;
   readonly applied: string[] = [];
   readonly resolved = new Map<number, string>();
 
@@ -45,7 +53,8 @@ export class Member {
     assertInvariants(this.state);
     for (const effect of effects) {
       const waits = effect.type === 'send' && effect.afterSync;
-      if (waits && this.#writing.length > 0) this.#waiting.push(effect);
+      const isBehind = this.#writing.length > 0 || this.syncing !== undefined;
+      if (waits && isBehind) this.#waiting.push(effect);
       else this.#perform(effect);
     }
   }
@@ -73,10 +82,27 @@ export class Member {
   /** What was handed over is on the disk now. */
   sync(): void {
     if (!this.isUp) return;
+    if (this.syncing !== undefined) this.syncSlowly();
     this.#disk.push(...this.#writing);
     this.#writing = [];
     for (const effect of this.#waiting.splice(0)) this.#perform(effect);
     this.give({ type: 'LogSynced', through: this.state.durable.log.last });
+  }
+
+  /** A sync begins, of what was handed over until now; or, where one has begun, it ends. */
+  syncSlowly(): void {
+    if (!this.isUp) return;
+    const { syncing } = this;
+    if (syncing === undefined) {
+      if (this.#writing.length === 0) return;
+      const { last } = this.state.durable.log;
+      this.syncing = { events: this.#writing.splice(0), effects: this.#waiting.splice(0), last };
+      return;
+    }
+    this.syncing = undefined;
+    this.#disk.push(...syncing.events);
+    for (const effect of syncing.effects) this.#perform(effect);
+    this.give({ type: 'LogSynced', through: syncing.last });
   }
 
   /** An older sync ends: it vouches for the entry that was the last one then. */
@@ -86,6 +112,7 @@ export class Member {
 
   crash(): void {
     this.isUp = false;
+    this.syncing = undefined;
     this.#writing = [];
     this.#waiting = [];
   }
@@ -213,7 +240,7 @@ export class Group {
     for (const { id, state, isUp } of this.members) {
       if (!isUp || state.role !== 'leader') continue;
       const other = this.#leaders.get(state.durable.term);
-      assert(other === undefined || other === id, 'election safety', {
+      check(other === undefined || other === id, 'raft walk', 'election safety', {
         term: state.durable.term,
         leaders: [other, id],
       });
@@ -221,12 +248,17 @@ export class Group {
       for (const [index, entry] of this.#committed.entries()) {
         const term = state.durable.log.termAt(index + 1);
         const isNewer = Number(entry.split(':')[1]) <= state.durable.term;
-        assert(!isNewer || entry.startsWith(`${index + 1}:${term}:`), 'leader completeness', {
-          id,
-          term: state.durable.term,
-          entry,
-          found: term,
-        });
+        check(
+          !isNewer || entry.startsWith(`${index + 1}:${term}:`),
+          'raft walk',
+          'leader completeness',
+          {
+            id,
+            term: state.durable.term,
+            entry,
+            found: term,
+          },
+        );
       }
     }
     for (const { applied, id } of this.members) {
@@ -234,16 +266,21 @@ export class Group {
         const known = this.#committed[index];
         const entry = applied[index] ?? '';
         if (known !== undefined) {
-          assert(known === entry, 'state machine safety', { id, known, entry });
+          check(known === entry, 'raft walk', 'state machine safety', { id, known, entry });
           continue;
         }
         this.#committed.push(entry);
         const [at, term] = entry.split(':').map(Number);
         const holders = this.members.filter((m) => m.disk.log.termAt(at ?? 0) === term);
-        assert(holders.length * 2 > this.members.length, 'committed is on a majority of disks', {
-          entry,
-          holders: holders.map((m) => m.id),
-        });
+        check(
+          holders.length * 2 > this.members.length,
+          'raft walk',
+          'committed is on a majority of disks',
+          {
+            entry,
+            holders: holders.map((m) => m.id),
+          },
+        );
       }
     }
     this.#checkLogMatching();
@@ -256,7 +293,7 @@ export class Group {
       let same = Math.min(first.last.index, log.last.index);
       while (same > 0 && first.termAt(same) !== log.termAt(same)) same -= 1;
       for (let index = same; index > 0; index -= 1) {
-        assert(first.termAt(index) === log.termAt(index), 'log matching', { index });
+        check(first.termAt(index) === log.termAt(index), 'raft walk', 'log matching', { index });
       }
     }
   }

@@ -68,6 +68,7 @@ export class SimCluster {
   readonly #trace: (line: string) => void;
   readonly #ignoreSync: boolean;
   readonly #drift: number;
+  readonly #usurped: SimProcess[] = [];
   /** What a process ended with; the first one ends the run. */
   failure: unknown;
 
@@ -131,6 +132,7 @@ export class SimCluster {
         wall: () => 0,
         after: (ms, then) => schedule.after(ms, () => place.process?.run(then)),
       },
+      readMs: () => (random.chance(0.1) ? random.between(0, 1) : 0),
       writeMs: () => stalled() + random.between(0.01, 0.2),
       syncMs: () => stalled() + random.between(0.2, slow),
       survivors: (batches) => random.int(batches + 1),
@@ -140,7 +142,7 @@ export class SimCluster {
 
   /** What a process ended itself with: expected where its disk fails, else the run has found something. */
   #failed(place: Place, process: SimProcess, error: unknown): void {
-    if (process.isDead) return;
+    if (process.isDead || place.process !== process) return;
     if (place.disk?.isFailing === true) {
       this.coverage.count('disk error');
       this.crash(place, false);
@@ -169,6 +171,28 @@ export class SimCluster {
     place.node = undefined;
     place.log = undefined;
     place.proxy = undefined;
+  }
+
+  /**
+   * Another process of the same name starts, on an empty disk elsewhere, while the old one hangs; it wakes later
+   * and knows of nothing.
+   */
+  usurp(place: Place, wakesAfter: number): void {
+    const { process } = place;
+    if (process === undefined || process.isDead) return;
+    process.pause();
+    this.#usurped.push(process);
+    this.schedule.after(wakesAfter, () => process.resume());
+    place.disk = undefined;
+    this.start(place);
+  }
+
+  /** Ends what was usurped and still runs. */
+  endUsurped(): void {
+    for (const process of this.#usurped.splice(0)) {
+      process.isDead = true;
+      this.network.dropProcess(process);
+    }
   }
 
   isDown(place: Place): boolean {
@@ -309,13 +333,14 @@ export class SimCluster {
       emptyAtNextOpen: () => Promise.reject(new Error('a store in memory can be emptied')),
     });
     const { clock, random } = process;
+    let above = 0;
     while (!process.isDead) {
       const held: LogBlock[] = [];
       for await (const block of log.read(origin)) held.push(block);
       const handle = await startNode({
         identity: {
           id,
-          incarnation: await folder.nextIncarnation(clock.wall()),
+          incarnation: await folder.nextIncarnation(clock.wall(), above),
           storeId: folder.storeId,
           address: addressOf(id),
         },
@@ -348,9 +373,16 @@ export class SimCluster {
       });
       const removal = await handle.removed;
       if (process.isDead) return;
+      if (place.process !== process) {
+        // The one that was usurped has learned of it.
+        process.isDead = true;
+        this.network.dropProcess(process);
+        return;
+      }
       this.trace(id, `is out: ${removal.why}`);
       this.ghost.nodes.delete(id);
       await handle.close();
+      above = removal.above;
       if (removal.wipe) log = await emptyStore(log, folder, fatal);
     }
   }

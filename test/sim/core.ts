@@ -53,6 +53,7 @@ export class Core {
   /** Ends what doesn't belong to the core, and starts and resumes what does. */
   heal(): void {
     const cluster = this.#cluster;
+    cluster.endUsurped();
     this.#grow();
     cluster.network.healAll();
     for (const place of cluster.places) {

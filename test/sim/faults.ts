@@ -50,6 +50,12 @@ export class Weather {
     });
   }
 
+  restartSoon(random: SeededRandom, place: Place): void {
+    this.later(random.between(0, 60), () => {
+      if (this.cluster.isDown(place)) this.cluster.start(place);
+    });
+  }
+
   restartLater(random: SeededRandom, place: Place): void {
     const after = random.chance(0.4) ? random.between(0, 100) : random.between(100, 4_000);
     this.cluster.schedule.after(after, () => {
@@ -90,6 +96,33 @@ const powerCut: Fault = (weather, random) => {
     weather.cluster.crash(place, true);
     weather.restartLater(random, place);
   }
+};
+
+/** All coordinators lose power: what they promised each other without a sync is gone. */
+const coordinatorsLosePower: Fault = (weather, random) => {
+  weather.did('coordinators lose power', 'coordinators', 'lose power');
+  for (const place of weather.cluster.of('coordinator')) {
+    if (!random.chance(0.7)) continue;
+    weather.cluster.crash(place, true);
+    weather.restartSoon(random, place);
+  }
+};
+
+/** One coordinator is gone for a moment. */
+const coordinatorBlinks: Fault = (weather, random) => {
+  const place = pickUp(weather, random, weather.cluster.of('coordinator'));
+  if (place === undefined) return;
+  weather.did('coordinator blinks', place.id, 'is gone for a moment');
+  weather.cluster.crash(place, random.chance(0.7));
+  weather.restartSoon(random, place);
+};
+
+/** The coordinators fall into two parts, often only one way. */
+const coordinatorsSplit: Fault = (weather, random) => {
+  const all = weather.cluster.of('coordinator');
+  const left = all.filter(() => random.chance(0.5));
+  const right = all.filter((place) => !left.includes(place));
+  cutBetween('coordinators split', weather, random, left, right);
 };
 
 /** All that serve die together, and come back one by one. */
@@ -291,6 +324,16 @@ const loseFolder: Fault = (weather, random) => {
   hurt(weather, random, place);
 };
 
+/** The folder of a node that hangs is given up, and another process takes its name: both live for a while. */
+const usurp: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  if (place === undefined) return;
+  weather.did('name taken over', place.id, 'hangs, and another process takes its name');
+  weather.cluster.coverage.count('lost folder');
+  place.hurt = weather.cluster.memberIncarnation(place);
+  weather.cluster.usurp(place, random.between(100, 2_000));
+};
+
 /** While a node is down a record of its disk changes, or is gone. */
 const damage: Fault = (weather, random) => {
   const place = spare(weather, random);
@@ -376,6 +419,9 @@ const faults = {
   'crash coordinator': crash('coordinator'),
   'crash proxy': crash('proxy'),
   'power cut': powerCut,
+  'coordinators lose power': coordinatorsLosePower,
+  'coordinator blinks': coordinatorBlinks,
+  'coordinators split': coordinatorsSplit,
   'chain dies': chainDies,
   'two die': twoDie,
   pause,
@@ -390,6 +436,7 @@ const faults = {
   'disk stalls': slowDisk,
   'disk fails': failingDisk,
   'folder lost': loseFolder,
+  'name taken over': usurp,
   'record damaged': damage,
   'object rots': rot,
   'disk lies': lyingDisk,
@@ -402,11 +449,30 @@ export const faultKinds = Object.keys(faults) as readonly FaultKind[];
 /** Drawn oftener than others. */
 const common: readonly FaultKind[] = ['crash node', 'pause', 'cut pair'];
 
+/** What makes leaders of the coordinators change, and gives them something to decide. */
+const ofCoordinators: readonly FaultKind[] = [
+  'crash coordinator',
+  'coordinators lose power',
+  'coordinator blinks',
+  'coordinator blinks',
+  'coordinators split',
+  'coordinators split',
+  'cut pair',
+  'pause',
+  'disk stalls',
+  'bad weather',
+  'operator removes and adds',
+  'operator removes and adds',
+];
+
 /** The faults of a run, of a mix that the seed draws (swarm testing: not every kind in every run). */
 export function planFaults(random: SeededRandom, milliseconds: number): readonly PlannedFault[] {
-  const mix = [...faultKinds, ...common].filter(() => random.chance(0.4));
+  // Some runs are all about the coordinators, at a pace that would leave no chain standing.
+  const isAboutCoordinators = random.chance(0.2);
+  const kinds = isAboutCoordinators ? ofCoordinators : [...faultKinds, ...common];
+  const mix = kinds.filter(() => random.chance(isAboutCoordinators ? 0.7 : 0.4));
   if (mix.length === 0) return [];
-  const everyMs = random.between(200, 2_500);
+  const everyMs = isAboutCoordinators ? random.between(20, 300) : random.between(200, 2_500);
   const planned: PlannedFault[] = [];
   for (let at = random.between(0, 2 * everyMs); at < milliseconds; ) {
     planned.push({ index: planned.length, at, kind: random.pick(mix), seed: random.uint32() });

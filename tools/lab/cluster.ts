@@ -29,7 +29,8 @@ export interface LabOptions {
   readonly execPath?: string;
 }
 
-const main = fileURLToPath(new URL('../../src/cmd/main.js', import.meta.url));
+/** The binary, as it was built beside this. */
+export const main = fileURLToPath(new URL('../../src/cmd/main.js', import.meta.url));
 
 /** A cluster of real processes on free ports of this machine: for integration tests and scripts. */
 export class Lab {
@@ -37,13 +38,13 @@ export class Lab {
   readonly dir: string;
   /** Milliseconds from the start of the demo until it was ready. */
   readonly readyMs: number;
-  readonly #demo: ChildProcess;
+  readonly #demo: ChildProcess | undefined;
   readonly #removesDir: boolean;
   readonly #started = new Map<string, ChildProcess>();
   readonly #clients: KeychainClient[] = [];
 
   private constructor(
-    demo: ChildProcess,
+    demo: ChildProcess | undefined,
     processes: readonly LabProcess[],
     dir: string,
     removesDir: boolean,
@@ -80,6 +81,11 @@ export class Lab {
     return new Lab(demo, processes, dir, options.dataDir === undefined, readyMs);
   }
 
+  /** A lab without a demo: its processes run once `start` was called for each. `stop` leaves the folder. */
+  static around(processes: readonly LabProcess[], dir: string): Lab {
+    return new Lab(undefined, processes, dir, false, 0);
+  }
+
   of(role: LabProcess['role']): readonly LabProcess[] {
     return this.processes.filter((process_) => process_.role === role);
   }
@@ -112,11 +118,12 @@ export class Lab {
     await gone(pid);
   }
 
-  /** Starts a process again with the line that cluster.json names. */
-  start(id: string): void {
+  /** Starts a process again with the line that cluster.json names. Its messages go to `output`, a file. */
+  start(id: string, output?: number): void {
     const process_ = this.named(id);
     const [command = '', ...args] = process_.argv;
-    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const stdio = ['ignore', output ?? 'ignore', output ?? 'inherit', 'ipc'] as const;
+    const child = spawn(command, args, { stdio: [...stdio] });
     process_.pid = child.pid ?? 0;
     this.#started.set(id, child);
   }
@@ -169,9 +176,10 @@ export class Lab {
     }
     for (const child of this.#started.values()) child.kill('SIGKILL');
     await Promise.all([...this.#started.values()].map((child) => gone(child.pid ?? 0)));
-    if (this.#demo.exitCode === null) {
-      const ended = new Promise((resolve) => this.#demo.once('exit', resolve));
-      this.#demo.kill('SIGTERM');
+    const demo = this.#demo;
+    if (demo !== undefined && demo.exitCode === null) {
+      const ended = new Promise((resolve) => demo.once('exit', resolve));
+      demo.kill('SIGTERM');
       await ended;
     }
     if (this.#removesDir) await rm(this.dir, { recursive: true, force: true });

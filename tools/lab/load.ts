@@ -1,4 +1,5 @@
-import { type KeychainClient, KeychainError } from '../../src/client/client.js';
+import { type GetResponse, type KeychainClient, KeychainError } from '../../src/client/client.js';
+import type { Recorder } from './recorder.js';
 
 export interface LoadOptions {
   /** One is taken in turn for each operation. */
@@ -9,6 +10,8 @@ export interface LoadOptions {
   readonly keys?: number;
   readonly valueBytes?: number;
   readonly prefix?: string;
+  /** Gets every operation, for a check of the history. */
+  readonly recorder?: Recorder;
 }
 
 interface Register {
@@ -142,12 +145,26 @@ export class Load {
     return client;
   }
 
+  #put(key: string, value: string): Promise<unknown> {
+    const { recorder } = this.#options;
+    const ask = () => this.#client().put(key, value);
+    return recorder === undefined
+      ? ask()
+      : recorder.inTurn((process_) => process_.put(key, value, ask));
+  }
+
+  #get(key: string): Promise<GetResponse | undefined> {
+    const { recorder } = this.#options;
+    const ask = () => this.#client().get(key);
+    return recorder === undefined ? ask() : recorder.inTurn((process_) => process_.read(key, ask));
+  }
+
   async #write(register: Register): Promise<void> {
     register.writing = true;
     register.issued += 1;
     const value = register.issued;
     try {
-      await this.#client().put(register.key, `${value} ${this.#padding}`);
+      await this.#put(register.key, `${value} ${this.#padding}`);
       register.floor = Math.max(register.floor, value);
       const now = performance.now();
       this.#writeGap = Math.max(this.#writeGap, now - this.#writeAt);
@@ -163,7 +180,7 @@ export class Load {
   async #read(register: Register): Promise<void> {
     const { floor } = register;
     try {
-      const response = await this.#client().get(register.key);
+      const response = await this.#get(register.key);
       const text = response === undefined ? '0' : Buffer.from(response.value).toString();
       const value = Number.parseInt(text, 10);
       if (value < floor || value > register.issued) {

@@ -166,8 +166,13 @@ export interface CoordinatorPush {
   readonly clusterId: Uint8Array;
   /** A message for the operator, e.g. why this node is not taken in. */
   readonly notice: string;
-  /** The registry knew this incarnation and has given it up: the node starts again under a higher one. */
+  /**
+   * The registry knew this incarnation and has given it up, or knows it of another store: the node starts again
+   * under a higher one.
+   */
   readonly gone: boolean;
+  /** With `gone`: the highest incarnation that was ever registered under this id. */
+  readonly newestIncarnation: number;
 }
 
 /** The payload of a Raft entry. */
@@ -1345,7 +1350,7 @@ export const JoinReport: MessageFns<JoinReport> = {
 };
 
 function createBaseCoordinatorPush(): CoordinatorPush {
-  return { view: undefined, clusterId: new Uint8Array(0), notice: "", gone: false };
+  return { view: undefined, clusterId: new Uint8Array(0), notice: "", gone: false, newestIncarnation: 0 };
 }
 
 export const CoordinatorPush: MessageFns<CoordinatorPush> = {
@@ -1361,6 +1366,9 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
     }
     if (message.gone !== false) {
       writer.uint32(32).bool(message.gone);
+    }
+    if (message.newestIncarnation !== 0) {
+      writer.uint32(40).uint64(message.newestIncarnation);
     }
     return writer;
   },
@@ -1408,6 +1416,14 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
             }
 
             message.gone = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.newestIncarnation = longToNumber(reader.uint64());
             continue;
           }
         }

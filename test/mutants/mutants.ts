@@ -1,0 +1,554 @@
+/** One place of the source, and what a defect makes of it. */
+export interface Edit {
+  /** Below src/. */
+  readonly file: string;
+  /** Found exactly once. */
+  readonly find: string;
+  readonly put: string;
+}
+
+/** A single defect that the checkers must find. Never built into the product: tools/mutants patches a copy. */
+export interface Mutant {
+  readonly name: string;
+  /** The rule, invariant or bug of the field that it breaks. */
+  readonly rule: string;
+  readonly edits: readonly Edit[];
+}
+
+const one = (name: string, rule: string, file: string, find: string, put: string): Mutant => ({
+  name,
+  rule,
+  edits: [{ file, find, put }],
+});
+
+const raft: readonly Mutant[] = [
+  one(
+    'an entry of an earlier term is committed by counting',
+    'Raft §5.4.2, B2',
+    'raft/replication.ts',
+    'if (index > state.commit && state.durable.log.termAt(index) === state.durable.term) {',
+    'if (index > state.commit) {',
+  ),
+  one(
+    'a vote leaves before it is on the disk',
+    'Raft figure 2, B3',
+    'raft/election.ts',
+    '{ term: granted ? term : durable.term, afterSync: true },',
+    '{ term: granted ? term : durable.term, afterSync: false },',
+  ),
+  one(
+    'term and vote are not synced',
+    'Raft figure 2, B3',
+    'raft/runtime.ts',
+    'log.record(recordVote(event.term, event.vote), { sync: true });',
+    'void recordVote;',
+  ),
+  one(
+    'a leader counts itself before its own sync',
+    'B4',
+    'raft/replication.ts',
+    'const synced = [state.synced, ',
+    'const synced = [state.durable.log.last.index, ',
+  ),
+  one(
+    'a step-down in the same term forgets the vote',
+    'B5',
+    'raft/election.ts',
+    "if (term > state.durable.term) turn.emit({ type: 'TermVoted', term, vote: '' });",
+    "turn.emit({ type: 'TermVoted', term, vote: '' });",
+  ),
+  one(
+    'a sync of an entry that was cut vouches for the one in its place',
+    'B8',
+    'raft/core.ts',
+    'if (state.durable.log.termAt(through.index) !== through.generation) return;',
+    'if (through.index > state.durable.log.last.index) return;',
+  ),
+  one(
+    'a follower commits what its leader committed, whether it has it or not',
+    'B11',
+    'raft/replication.ts',
+    'commitThrough(turn, Math.min(request.commit, match));',
+    'commitThrough(turn, Math.min(request.commit, log.last.index));',
+  ),
+  one(
+    'an append is answered before it is on the disk',
+    'Raft figure 2, B13',
+    'raft/replication.ts',
+    `value: { ...response, round: request.round } },
+      { afterSync: true },`,
+    `value: { ...response, round: request.round } },
+      { afterSync: false },`,
+  ),
+  one(
+    'a vote for whoever asks, however old its log',
+    'Raft §5.4.1',
+    'raft/election.ts',
+    'const granted = free && isUpToDate(last, durable.log.last);',
+    'const granted = free && isUpToDate(last, last);',
+  ),
+  one(
+    'two votes in a term',
+    'Raft §5.2',
+    'raft/election.ts',
+    ": durable.vote === from || (durable.vote === '' && state.leader === undefined);",
+    ': state.leader === undefined;',
+  ),
+  one(
+    'an append is taken without a look at the entry before it',
+    'Raft §5.3',
+    'raft/replication.ts',
+    'if (log.termAt(previous.index) !== previous.generation) {',
+    'if (log.termAt(previous.index) === undefined) {',
+  ),
+  one(
+    'one member less than a majority commits',
+    'Raft §5.3',
+    'raft/replication.ts',
+    'const index = synced[majority(state) - 1] ?? 0;',
+    'const index = synced[Math.max(0, majority(state) - 2)] ?? 0;',
+  ),
+  one(
+    'one vote less than a majority elects',
+    'Raft §5.2',
+    'raft/election.ts',
+    'if (granted >= majority(state)) {',
+    'if (granted >= majority(state) - 1) {',
+  ),
+];
+
+const coordinator: readonly Mutant[] = [
+  one(
+    'a change of the view is applied whatever the view is by then',
+    'R9, mutant 6',
+    'coordinator/registry.ts',
+    'if (expectedEpoch !== view.epoch) {',
+    'if (expectedEpoch > view.epoch) {',
+  ),
+  one(
+    'a report of an earlier epoch promotes',
+    'R9',
+    'coordinator/detector.ts',
+    'if (report?.epoch !== view.epoch) return undefined;',
+    'if (report === undefined) return undefined;',
+  ),
+  {
+    name: 'silent members are removed with nobody heard',
+    rule: 'R10, mutant 20',
+    edits: [
+      {
+        file: 'coordinator/detector.ts',
+        find: 'return m.id !== id && this.#hears(m) && this.#age(heard) < this.#timing.detectionMs / 2;',
+        put: 'return m.id !== id && heard !== undefined;',
+      },
+      {
+        file: 'coordinator/detector.ts',
+        find: `    if (!this.#isServed) return undefined;
+    let longest`,
+        put: '    let longest',
+      },
+    ],
+  },
+  one(
+    'a process that returns loses its claim though nobody is heard',
+    'R10',
+    'coordinator/registry.ts',
+    'const isLeft = keepsPlace || isOnlyServing(members, id);',
+    'const isLeft = isOnlyServing(members, id);',
+  ),
+  {
+    name: 'a store that was never complete goes on alone',
+    rule: 'R10, mutant 10',
+    edits: [
+      {
+        file: 'coordinator/registry.ts',
+        find: 'if (serving.length > 0 && !serving.some((m) => equalBytes(m.storeId, member.storeId))) {',
+        put: 'if (serving.length > 0 && !serving.some((m) => m.id === member.id || equalBytes(m.storeId, member.storeId))) {',
+      },
+      {
+        file: 'coordinator/detector.ts',
+        find: ': waiting.filter((m) => this.#serving.some((s) => equalBytes(s.storeId, m.storeId)));',
+        put: ': waiting.filter((m) => this.#serving.some((s) => s.id === m.id || equalBytes(s.storeId, m.storeId)));',
+      },
+    ],
+  },
+  one(
+    'an incarnation that is gone returns',
+    'invariant 11, B12',
+    'coordinator/registry.ts',
+    'if (incarnation <= (state.incarnations.get(id) ?? 0)) {',
+    'if (incarnation <= 0) {',
+  ),
+];
+
+const chain: readonly Mutant[] = [
+  one(
+    'a restart keeps its place',
+    'R5, R11',
+    'log/data-folder.ts',
+    'const incarnation = Math.max(this.#identity.incarnation + 1, Math.floor(wallMs));',
+    'const incarnation = Math.max(this.#identity.incarnation, 1 + 0 * wallMs);',
+  ),
+  one(
+    'a removed node goes on answering',
+    'R2',
+    'chain/promise.ts',
+    `    !state.removed &&
+    state.active !== undefined &&`,
+    '    state.active !== undefined &&',
+  ),
+  one(
+    'promises are granted by the view that is active',
+    'R2, mutant 8',
+    'chain/promise.ts',
+    'if (seen === undefined || state.removed || !servesIn(seen, from)) return;',
+    'if (seen === undefined || state.removed || !servesIn(state.active ?? seen, from)) return;',
+  ),
+  one(
+    'a promise is owed only to members of the view that is left',
+    'R3, mutant 9',
+    'chain/promise.ts',
+    'if (until <= now || servesIn(view, name) || state.stopped.has(key)) continue;',
+    `if (until <= now || servesIn(view, name) || state.stopped.has(key)) continue;
+    if (state.active === undefined || !servesIn(state.active, name)) continue;`,
+  ),
+  one(
+    'a newer process on another store proves that the old one is gone',
+    'R3, mutant 10',
+    'chain/promise.ts',
+    '(m) => m.id === name.id && m.incarnation > name.incarnation && equalBytes(m.storeId, old),',
+    '(m) => m.id === name.id && m.incarnation > name.incarnation && equalBytes(old, old),',
+  ),
+  one(
+    'promises are not waited out',
+    'R3',
+    'chain/activation.ts',
+    'if (owesAgainst(state, seen, now)) return;',
+    'void owesAgainst;',
+  ),
+  one(
+    'a lease counts from the answer',
+    'R4',
+    'chain/promise.ts',
+    'const until = nonce / 1000 + state.timing.leaseMs;',
+    'const until = now + state.timing.leaseMs;',
+  ),
+  one(
+    'a promise is not kept for as long as it is relied on',
+    'R4, invariant 10',
+    'chain/promise.ts',
+    'const until = now + promiseMs(leaseMs, state.timing.drift);',
+    'const until = now + promiseMs(leaseMs / 2, state.timing.drift);',
+  ),
+  one(
+    "reads need the tail's promise alone",
+    'R4',
+    'chain/promise.ts',
+    '.filter((m) => !sameName(m, self) && countsIn(active, m) && countsIn(seen, m))',
+    '.filter((m) => !sameName(m, self) && countsIn(active, m) && countsIn(seen, m) && m === active.members.at(-1))',
+  ),
+  one(
+    'a JOINING member is not among those whose promise is needed',
+    'R4, R9, mutant 5',
+    'chain/promise.ts',
+    '.filter((m) => !sameName(m, self) && countsIn(active, m) && countsIn(seen, m))',
+    '.filter((m) => !sameName(m, self) && servesIn(active, m) && countsIn(seen, m))',
+  ),
+  {
+    name: 'the lease is looked at with the time of arrival',
+    rule: 'R4, mutant 12',
+    edits: [
+      {
+        file: 'chain/requests.ts',
+        find: `    const end = this.#objects.hold();
+    const loaded`,
+        put: `    const end = this.#objects.hold();
+    const arrived = this.#clock.monotonic();
+    const loaded`,
+      },
+      {
+        file: 'chain/requests.ts',
+        find: "this.#give({ type: 'ReadsReceived', reads: all, now: this.#clock.monotonic() });",
+        put: "this.#give({ type: 'ReadsReceived', reads: all, now: arrived });",
+      },
+    ],
+  },
+  one(
+    'no wait after a start',
+    'R5, mutant 7',
+    'chain/activation.ts',
+    'if (servesIn(seen, state.self) && now < state.bootWaitUntil) return;',
+    'void servesIn;',
+  ),
+  one(
+    'the follower resumes by revision alone',
+    'R6, mutant 17',
+    'chain/link.ts',
+    'const common = hello.ends.find((end) => holds(ledger.spans, end)) ?? origin;',
+    'const common = hello.ends.find((end) => end.index <= ledger.last.index) ?? origin;',
+  ),
+  one(
+    'a divergent suffix is not cut',
+    'R6',
+    'chain/link.ts',
+    'if (!sameEntry(common, ledger.last)) {',
+    'if (!sameEntry(common, ledger.last) && ledger.last.index < 0) {',
+  ),
+  one(
+    'a watermark is applied before the log is reconciled',
+    'R6, mutant 18',
+    'chain/link.ts',
+    '  if (!up.reconciled) {\n    if (message.common === undefined) return;',
+    `  if (message.watermark !== undefined && message.watermark.index <= state.ledger.last.index) {
+    commitThroughKnown(turn, idAt(state.ledger.spans, message.watermark.index), now);
+  }
+  if (!up.reconciled) {
+    if (message.common === undefined) return;`,
+  ),
+  one(
+    'links and what they said outlive their view',
+    'R6, R7: a watermark taken from a dead view',
+    'chain/evolve.ts',
+    `  state.up = undefined;
+  state.down = undefined;
+  state.upHeardAt = now;`,
+    '  state.upHeardAt = now;',
+  ),
+  one(
+    'a node feeds its successor before it is reconciled itself',
+    'R7',
+    'chain/link.ts',
+    'return isHead(active, state.self) || state.up?.reconciled === true;',
+    'return true;',
+  ),
+  one(
+    'a new tail has authority as soon as it is active',
+    'R7, mutant 3',
+    'chain/activation.ts',
+    `  if (isHead(view, state.self)) {
+    // The head's token is its activation (R7).
+    if (isTail(view, state.self)) takeToken(turn);`,
+    `  if (isTail(view, state.self)) takeToken(turn);
+  commitWhatMay(turn, now);
+  if (isHead(view, state.self)) {`,
+  ),
+  one(
+    'a new tail answers before it has committed what it holds',
+    'R7',
+    'chain/write.ts',
+    "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.last.index });",
+    "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.watermark.index });",
+  ),
+  one(
+    'authority outlives the place at the tail',
+    'R8',
+    'chain/evolve.ts',
+    'state.authority = state.authority && isTail(view, state.self);',
+    'void isTail;',
+  ),
+  one(
+    'commits do not wait for a JOINING member',
+    'R9, mutant 4',
+    'chain/write.ts',
+    'if (joining !== undefined) {',
+    'if (joining !== undefined && limit.index < 0) {',
+  ),
+  one(
+    'promotion before catch-up',
+    'R9',
+    'chain/report.ts',
+    'const complete = down.acked.index >= ledger.watermark.index;',
+    'const complete = down.acked.index >= 0;',
+  ),
+  one(
+    'the tail commits what is not on its disk',
+    'R11, mutant 13',
+    'chain/link.ts',
+    'return up.syncedThrough.index < ledger.synced.index ? up.syncedThrough : ledger.synced;',
+    'return up.syncedThrough.index < ledger.last.index ? up.syncedThrough : ledger.last;',
+  ),
+  one(
+    'the head acknowledges what it has staged',
+    'R15: acknowledge before the tail',
+    'chain/write.ts',
+    'for (const { id, token } of this.#waiting) waitFor(this.#state, id, token);',
+    `for (const { id, token } of this.#waiting) {
+      const outcome = { revision: id.index, generation: id.generation, existed: false };
+      turn.effect({
+        type: 'answerWrite',
+        token,
+        answer: { type: 'committed', outcome, ...servedBy(this.#state) },
+      });
+    }`,
+  ),
+  one(
+    'a dirty read answers the staged version without asking',
+    'R14, CRAQ §2.3',
+    'chain/read.ts',
+    `    parkDirty(turn, read, key);
+    return;`,
+    `    answerFound(turn, read, keyValue(dirty.at(-1) ?? { revision: 0, value: undefined, createRevision: 0, version: 0 }), false);
+    return;`,
+  ),
+  one(
+    'a dirty read answers the last committed version without asking',
+    'R14, CRAQ §2.3',
+    'chain/read.ts',
+    `    parkDirty(turn, read, key);
+    return;`,
+    `    answerFound(turn, read, read.stored, false);
+    return;`,
+  ),
+  one(
+    'a dirty read joins the query in flight',
+    'R14, mutant 1',
+    'chain/read.ts',
+    '  else parked.push({ read, key });',
+    `  else if (turn.state.waiting.query !== undefined) {
+    (turn.state.waiting.query.covers as ParkedRead[]).push({ read, key });
+  } else parked.push({ read, key });`,
+  ),
+  {
+    name: 'neither the tail nor the reader looks at its lease for a dirty read',
+    rule: 'R14: either is enough, given the token (trace a2)',
+    edits: [
+      {
+        file: 'chain/read.ts',
+        find: 'if (current && state.authority && isLeased(state, now)) {',
+        put: 'if (current && state.authority) {',
+      },
+      {
+        file: 'chain/read.ts',
+        find: 'if (state.active?.epoch !== query.epoch || epoch !== query.epoch || !isLeased(state, now)) {',
+        put: 'if (state.active?.epoch !== query.epoch || epoch !== query.epoch) {',
+      },
+      {
+        file: 'chain/read.ts',
+        find: `  if (!isLeased(state, now)) {
+    parkUnleased(turn, read);`,
+        put: `  if (!isLeased(state, now) && read.floor === undefined && !state.ledger.dirty.has(toMapKey(read.key))) {
+    parkUnleased(turn, read);`,
+      },
+    ],
+  },
+  one(
+    'the tail answers queries without authority and without a lease',
+    'R14, mutant 2',
+    'chain/read.ts',
+    'if (current && state.authority && isLeased(state, now)) {',
+    'if (current) {',
+  ),
+  one(
+    'a staged write is forgotten when the view changes',
+    'R7, CRAQ §2.5',
+    'chain/activation.ts',
+    "  turn.emit({ type: 'Activated', view, now });",
+    `  turn.emit({ type: 'Activated', view, now });
+  const { ledger } = state;
+  if (ledger.last.index > ledger.watermark.index) {
+    turn.emit({ type: 'SuffixCut', after: ledger.watermark });
+  }`,
+  ),
+  one(
+    'a retry is answered from a staged record',
+    'R12, mutant 15',
+    'chain/write.ts',
+    '      waitFor(state, staged, write.token);\n      return;',
+    `      const early = { revision: staged.index, generation: staged.generation, existed: false };
+      turn.effect({
+        type: 'answerWrite',
+        token: write.token,
+        answer: { type: 'committed', outcome: early, ...servedBy(state) },
+      });
+      return;`,
+  ),
+  one(
+    'a cut keeps the record of the request',
+    'R12, invariant 8, mutant 14',
+    'chain/fold.ts',
+    '  session.staged.delete(envelope.request.seq);\n  const empty',
+    '  const empty',
+  ),
+  one(
+    'a staged request is not known at a new head',
+    'R12',
+    'chain/fold.ts',
+    '    sessionOf(ledger, envelope.request).staged.set(envelope.request.seq, {',
+    '    sessionOf(ledger, envelope.request).staged.set(-1 - envelope.request.seq, {',
+  ),
+  one(
+    'a request that was answered long ago runs again',
+    'R12, mutant 16',
+    'chain/write.ts',
+    'if (seq < session.answeredBelow) {',
+    'if (seq < 0) {',
+  ),
+  one(
+    'outcomes do not outlive a restart',
+    'R12: a request record is missing after a return',
+    'chain/node-store.ts',
+    'sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));',
+    'void Outcome.decode(value);',
+  ),
+  one(
+    'a head that is removed says that nothing was applied',
+    'R15',
+    'chain/write.ts',
+    "  reason: 'OUTCOME_UNKNOWN',\n  message: 'the node left",
+    "  reason: 'NOT_HEAD',\n  message: 'the node left",
+  ),
+  one(
+    'a write whose link was lost counts as not applied',
+    'R15, client and proxy',
+    'retry/retry.ts',
+    "} else if (outcome.type === 'answered' || outcome.type === 'unsent') {",
+    "} else if (outcome.type !== 'timedOut') {",
+  ),
+  one(
+    'a view that was seen is not on the disk',
+    'R1',
+    'chain/runtime.ts',
+    'this.#log.record(recordSeen(view), { sync: true });',
+    'void recordSeen;',
+  ),
+];
+
+const log: readonly Mutant[] = [
+  one(
+    'sync is switched off',
+    'design §6',
+    'log/durable-log.ts',
+    'await this.#engine.write(ops, { sync: batch.sync });',
+    'await this.#engine.write(ops, { sync: false });',
+  ),
+  one(
+    'a hole in the log is not noticed at open',
+    'design §6',
+    'log/open-log.ts',
+    'if (!sameEntry(block.previous, last) || block.end.index !== blockIndexOf(key)) {',
+    'if (block.end.index !== blockIndexOf(key)) {',
+  ),
+  one(
+    'a checksum is not looked at',
+    'design §6',
+    'log/record.ts',
+    'if (stored.getUint32(size) === checksumOf(key, value)) return value;',
+    'if (stored.byteLength > 0 && checksumOf(key, value) >= 0) return value;',
+  ),
+  one(
+    'a cut leaves its blocks on the disk',
+    'R6',
+    'log/durable-log.ts',
+    "for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });",
+    "for await (const [key] of this.#engine.scan({ ...range, limit: 0 })) dels.push({ type: 'del', key });",
+  ),
+  one(
+    'a commit is not atomic: the watermark is written without the objects',
+    'R12',
+    'chain/objects.ts',
+    'this.#log.record([...ops, ...others], { sync: false });',
+    'this.#log.record([...ops.slice(1), ...others], { sync: false });',
+  ),
+];
+
+export const mutants: readonly Mutant[] = [...raft, ...coordinator, ...chain, ...log];
