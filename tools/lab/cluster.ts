@@ -135,7 +135,11 @@ export class Lab {
   }
 
   /** Resolves when the view, as the coordinators show it, is as wanted. */
-  async until(what: string, isSo: (view: View) => boolean, timeoutMs = 30_000): Promise<View> {
+  async until(
+    what: string,
+    isSo: (view: View) => boolean | Promise<boolean>,
+    timeoutMs = 30_000,
+  ): Promise<View> {
     const client = this.client({
       endpoints: this.of('coordinator').map(({ grpc }) => grpc),
       timeoutMs: 2_000,
@@ -146,7 +150,7 @@ export class Lab {
       try {
         const view = await client.members();
         last = view;
-        if (isSo(view)) return view;
+        if (await isSo(view)) return view;
       } catch (error) {
         last = error;
       }

@@ -27,6 +27,7 @@ export function inspectNode(address: string, hash: boolean): Promise<InspectResp
 export async function differencesFromReplay(lab: Lab): Promise<readonly string[]> {
   const wrong: string[] = [];
   const view = await lab.until('a view', () => true);
+  await coordinatorsAgree(lab);
   for (const member of view.members) {
     const { grpc, dataDir } = lab.named(member.id);
     const { stateHash, watermark } = await inspectNode(grpc, true);
@@ -56,6 +57,25 @@ export async function differencesFromReplay(lab: Lab): Promise<readonly string[]
     }
   }
   return wrong;
+}
+
+/** One that has just started knows its log before it knows what of it is committed. */
+async function coordinatorsAgree(lab: Lab): Promise<void> {
+  const clients = lab
+    .of('coordinator')
+    .map(({ grpc }) => lab.client({ endpoints: [grpc], timeoutMs: 2_000 }));
+  await lab.until('every coordinator shows the same', async () => {
+    const shown = await Promise.all(
+      clients.map(async (client) => {
+        const [{ epoch }, { term, leader }] = await Promise.all([
+          client.members(),
+          client.status(),
+        ]);
+        return `${epoch} ${term} ${leader}`;
+      }),
+    );
+    return new Set(shown).size === 1;
+  });
 }
 
 /** Reads a log beside the process that writes it. */
