@@ -1,6 +1,6 @@
 /*
  * Puts one defect after the other into a copy of the build and prints what notices it, as a table:
- * node dist/tools/mutants.js [--only TEXT] [--seeds N] [--seconds S] [--states N] [--jobs J].
+ * node dist/tools/mutants.js [--only TEXT] [--rooms A,B] [--seeds N] [--seconds S] [--states N] [--jobs J].
  * Each is type-checked, run through the example-based tests of its room, hunted by search and simulator, and hunted
  * once more with the rooms' own assertions off. Exit code 1 where one is not caught.
  */
@@ -17,6 +17,7 @@ import { type Mutant, mutants } from '../test/mutants/mutants.js';
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
+    rooms: { type: 'string' },
     seeds: { type: 'string', default: '300' },
     seconds: { type: 'string', default: '60' },
     states: { type: 'string', default: '20000' },
@@ -218,8 +219,11 @@ function said(hunted: Hunted): string {
 }
 
 const types = new Types();
+const rooms = values.rooms?.split(',');
 const chosen = mutants.filter(
-  ({ name }) => values.only === undefined || name.includes(values.only),
+  ({ name, edits }) =>
+    (values.only === undefined || name.includes(values.only)) &&
+    (rooms === undefined || rooms.includes(edits[0]?.file.split('/')[0] ?? '')),
 );
 const rows: (Row | undefined)[] = chosen.map(() => undefined);
 

@@ -126,7 +126,8 @@ export function askTail(turn: Turn, now: number): void {
   const { state } = turn;
   const { active, waiting } = state;
   if (waiting.query !== undefined || waiting.parked.length === 0) return;
-  if (active === undefined || state.removed) return;
+  // Without a lease the answer could not be used, and the next query would follow it at once.
+  if (active === undefined || !isLeased(state, now)) return;
   const tail = servingOf(active).at(-1);
   // A tail without authority answers its own dirty reads when it has it.
   if (tail === undefined || sameName(tail, state.self)) return;

@@ -118,28 +118,14 @@ const raft: readonly Mutant[] = [
 ];
 
 const coordinator: readonly Mutant[] = [
-  one(
-    'a change of the view is applied whatever the view is by then',
-    'R9, mutant 6',
-    'coordinator/registry.ts',
-    'if (expectedEpoch !== view.epoch) {',
-    'if (expectedEpoch > view.epoch) {',
-  ),
-  one(
-    'a report of an earlier epoch promotes',
-    'R9',
-    'coordinator/detector.ts',
-    'if (report?.epoch !== view.epoch) return undefined;',
-    'if (report === undefined) return undefined;',
-  ),
   {
     name: 'silent members are removed with nobody heard',
     rule: 'R10, mutant 20',
     edits: [
       {
         file: 'coordinator/detector.ts',
-        find: 'return m.id !== id && this.#hears(m) && this.#age(heard) < this.#timing.detectionMs / 2;',
-        put: 'return m.id !== id && heard !== undefined;',
+        find: 'if (!this.#isServedSince(id, this.#now - this.#timing.detectionMs / 2)) return undefined;',
+        put: 'void this.#isServedSince;',
       },
       {
         file: 'coordinator/detector.ts',
@@ -172,13 +158,6 @@ const coordinator: readonly Mutant[] = [
       },
     ],
   },
-  one(
-    'an incarnation that is gone returns',
-    'invariant 11, B12',
-    'coordinator/registry.ts',
-    'if (incarnation <= (state.incarnations.get(id) ?? 0)) {',
-    'if (incarnation <= 0) {',
-  ),
 ];
 
 const chain: readonly Mutant[] = [
@@ -186,8 +165,8 @@ const chain: readonly Mutant[] = [
     'a restart keeps its place',
     'R5, R11',
     'log/data-folder.ts',
-    'const incarnation = Math.max(this.#identity.incarnation + 1, Math.floor(wallMs));',
-    'const incarnation = Math.max(this.#identity.incarnation, 1 + 0 * wallMs);',
+    'const incarnation = Math.max(least, Math.floor(wallMs));',
+    'const incarnation = Math.max(this.#identity.incarnation, 1, 0 * least, 0 * wallMs);',
   ),
   one(
     'a removed node goes on answering',
@@ -218,6 +197,23 @@ const chain: readonly Mutant[] = [
     'chain/promise.ts',
     '(m) => m.id === name.id && m.incarnation > name.incarnation && equalBytes(m.storeId, old),',
     '(m) => m.id === name.id && m.incarnation > name.incarnation && equalBytes(old, old),',
+  ),
+  one(
+    'a stop is confirmed by a node that has not seen its removal',
+    'R3, mutant 10',
+    'chain/core.ts',
+    "    case 'promiseRequest':\n",
+    `    case 'promiseRequest':
+      if (state.active?.members.some((m) => m.id === state.self.id && m.state > 1) === true) {
+        const seenEpoch = state.seen?.epoch ?? 0;
+        const to = { ...from, address: everyoneIn(state.active).find((m) => m.id === from.id)?.address ?? '' };
+        turn.effect({
+          type: 'say',
+          to,
+          message: { header: headerTo(state, to), message: { $case: 'stopped', value: { seenEpoch } } },
+        });
+      }
+`,
   ),
   one(
     'promises are not waited out',
@@ -552,3 +548,37 @@ const log: readonly Mutant[] = [
 ];
 
 export const mutants: readonly Mutant[] = [...raft, ...coordinator, ...chain, ...log];
+
+/** Defects that another rule covers: nothing breaks without them alone, and why. */
+export const redundant: readonly (Mutant & { readonly why: string })[] = [
+  {
+    ...one(
+      'a change of the view is applied whatever the view is by then',
+      'R9, mutant 6',
+      'coordinator/registry.ts',
+      'if (expectedEpoch !== view.epoch) {',
+      'if (expectedEpoch > view.epoch) {',
+    ),
+    why: 'a change names incarnations, and each change is refused where those are not in the state that it needs; the epoch guards it once more',
+  },
+  {
+    ...one(
+      'a report of an earlier epoch promotes',
+      'R9',
+      'coordinator/detector.ts',
+      'if (report?.epoch !== view.epoch) return undefined;',
+      'if (report === undefined) return undefined;',
+    ),
+    why: 'from the report on the tail commits only what the JOINING member has, for as long as it is JOINING (R9): the report cannot go stale, and the change carries the epoch as well',
+  },
+  {
+    ...one(
+      'an incarnation that is gone returns',
+      'invariant 11, B12',
+      'coordinator/registry.ts',
+      'if (incarnation <= (state.incarnations.get(id) ?? 0)) {',
+      'if (incarnation <= 0) {',
+    ),
+    why: 'coordinators propose only incarnations above those known; the registry refuses the others once more',
+  },
+];

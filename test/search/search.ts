@@ -6,6 +6,8 @@ import { World } from './world.js';
 /** How often each action may be taken on one path; an action that isn't named is never taken. */
 export interface Budget {
   readonly write?: number;
+  /** The newest write's request once more, at whoever is the head. */
+  readonly retry?: number;
   readonly read?: number;
   readonly evict?: number;
   readonly tick?: number;
@@ -41,6 +43,9 @@ export interface SearchResult {
   /** The shortest way to a state in which something broke. */
   readonly failure?: { readonly error: unknown; readonly path: readonly string[] };
 }
+
+/** One state in so many is looked at for liveness. */
+const restoredEach = 8;
 
 interface Reached {
   readonly world: World;
@@ -86,6 +91,13 @@ export function search(scenario: Scenario, bounds: { readonly states: number }):
         const text = digest(to);
         if (seen.has(text)) continue;
         seen.add(text);
+        if (seen.size % restoredEach === 0) {
+          try {
+            to.copy().mustRestore();
+          } catch (error) {
+            return end({ failure: { error, path: [...pathOf(way), 'restore'] } });
+          }
+        }
         if (seen.size >= bounds.states) return end({ isComplete: false });
         next.push({ world: to, path: way });
       }
@@ -131,6 +143,7 @@ function actionsOf(world: World, { budget, channels }: Scenario): readonly strin
     if (state.active === undefined || state.removed) continue;
     const serving = servingOf(state.active).map((m) => m.id);
     if (may('write') && serving[0] === id) actions.push(`write ${id}`);
+    if (may('retry') && serving[0] === id && world.hasWritten) actions.push(`retry ${id}`);
     if (may('read') && serving.includes(id)) actions.push(`read ${id}`);
   }
   for (const { id, state } of world.view.members) {
@@ -184,6 +197,7 @@ function channelsOf(world: World): readonly string[] {
 const verbs: Readonly<Record<string, (world: World, what: string) => void>> = {
   tick: (world) => world.tick(),
   write: (world, id) => world.write(id),
+  retry: (world, id) => world.write(id, true),
   read: (world, id) => world.read(id),
   evict: (world, id) => world.evict(id),
   crash: (world, id) => world.crash(id),
@@ -192,6 +206,7 @@ const verbs: Readonly<Record<string, (world: World, what: string) => void>> = {
   startSync: (world, id) => world.startSync(id),
   report: (world) => world.takeReport(),
   apply: (world) => world.applyChange(),
+  restore: (world) => world.mustRestore(),
   hold: (world, channel) => world.hold(channel),
   release: (world, channel) => world.release(channel),
 };

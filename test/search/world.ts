@@ -24,14 +24,17 @@ import type { LogBlock } from '../../src/log/event-log.js';
 import { check } from '../sim/check.js';
 import { cloneLedger, cloneNode } from './clone.js';
 
-/** A lease lasts one tick and a promise two: W = L(1+ρ)/(1−ρ) with a wide ρ. Milliseconds. */
-export const tickMs = 100;
+/** A lease lasts two ticks and a promise three: W = L(1+ρ)/(1−ρ) with a wide ρ. Milliseconds. */
+export const tickMs = 50;
 export const timing: NodeTiming = {
   heartbeatMs: 25,
   detectionMs: 50,
-  leaseMs: tickMs,
-  drift: 1 / 3,
+  leaseMs: 2 * tickMs,
+  drift: 1 / 5,
 };
+
+/** Ticks within which a chain must serve again: promises are waited out one after the other. */
+const ticksToRestore = 12;
 
 const key = new TextEncoder().encode('k');
 const mapKey = toMapKey(key);
@@ -90,6 +93,8 @@ export class World {
   report: JoinReport | undefined;
   change: ChangeView | undefined;
   readonly spent: Map<string, number>;
+  /** By token: the request that it asked for. */
+  readonly #asked: Map<number, number>;
   #token: number;
   #link: number;
   #seq: number;
@@ -106,6 +111,7 @@ export class World {
     this.report = from?.report;
     this.change = from?.change;
     this.spent = new Map(from?.spent);
+    this.#asked = new Map(from === undefined ? [] : from.#asked);
     this.#token = from === undefined ? 1 : from.#token;
     this.#link = from === undefined ? 1 : from.#link;
     this.#seq = from === undefined ? 1 : from.#seq;
@@ -133,7 +139,7 @@ export class World {
     world.registry = { clusterId: view.clusterId, view, incarnations };
     world.views.push(view);
     for (const id of [...members, ...waiting]) world.#boot(id, 1);
-    world.now += 2 * tickMs;
+    world.now += 3 * tickMs;
     world.settle();
     return world;
   }
@@ -311,9 +317,15 @@ export class World {
     }
   }
 
-  write(id: string): void {
-    const request = { clientId: new Uint8Array(16), seq: this.#seq++, answeredBelow: 1 };
+  get hasWritten(): boolean {
+    return this.#seq > 1;
+  }
+
+  write(id: string, isRetry = false): void {
+    if (!isRetry) this.#seq += 1;
+    const request = { clientId: new Uint8Array(16), seq: this.#seq, answeredBelow: 1 };
     const token = this.#token++;
+    this.#asked.set(token, request.seq);
     this.give(id, {
       type: 'WritesReceived',
       writes: [
@@ -344,6 +356,38 @@ export class World {
     };
     this.give(id, { type: 'ReadsReceived', reads: [read], now: this.now });
     this.settle();
+  }
+
+  /**
+   * Liveness: the faults end, what was removed stays cut off, and the chain must serve. Throws where it doesn't.
+   * Nothing is asked of a view that names the dead: the coordinators would change it.
+   */
+  mustRestore(): void {
+    const { members } = this.view;
+    if (members.length === 0 || members.some((m) => !this.#isHeard(m))) return;
+    for (const channel of this.held) {
+      const isOut = !members.some((m) => channel === `view ${m.id}`);
+      if (!channel.startsWith('view') || !isOut) this.held.delete(channel);
+    }
+    for (let i = 0; i < ticksToRestore; i += 1) this.tick();
+    for (const { id, state } of servingOf(this.view)) {
+      const process = this.process(id).state;
+      check(process.active?.epoch === this.view.epoch, 'liveness', 'a member activates the view', {
+        id,
+        state,
+        active: process.active?.epoch,
+        epoch: this.view.epoch,
+        given: [...process.given.keys()],
+      });
+      check(isLeased(process, this.now), 'liveness', 'a member has its leases', { id });
+    }
+    const tail = servingOf(this.view).at(-1);
+    const serves = tail !== undefined && this.process(tail.id).state.authority;
+    check(serves, 'liveness', 'the tail takes authority', { tail: tail?.id });
+    const waiting = [...this.reads.values()].filter(({ node }) =>
+      servingOf(this.view).some((m) => m.id === node),
+    );
+    check(waiting.length === 0, 'liveness', 'no read waits for ever', { waiting });
   }
 
   /** Everything that nobody holds arrives; views are shown, time is felt. */
@@ -494,6 +538,19 @@ export class World {
       case 'refreshFollower':
         this.#header(id, process, []);
         break;
+      case 'answerWrite': {
+        const seq = this.#asked.get(effect.token);
+        if (effect.answer.type !== 'committed') break;
+        const { revision } = effect.answer.outcome;
+        const entry = this.committed[revision - 1];
+        check(
+          entry?.endsWith(`:${seq}`) === true,
+          'durability',
+          'an acknowledged write is committed',
+          { id, revision, seq, committed: this.committed },
+        );
+        break;
+      }
       case 'answerRead': {
         const waiting = this.reads.get(effect.token);
         this.reads.delete(effect.token);

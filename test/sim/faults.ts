@@ -63,7 +63,7 @@ export class Weather {
     });
   }
 
-  later(after: number, work: () => void): void {
+  later(after: number, work: () => unknown): void {
     this.cluster.schedule.after(after, () => {
       if (!this.#isOver) work();
     });
@@ -132,6 +132,23 @@ const chainDies: Fault = (weather, random) => {
     weather.cluster.crash(place, random.chance(0.5));
     weather.restartLater(random, place);
   }
+};
+
+/** All that serve die together, and one of them has lost its folder when it returns: the others have the data. */
+const chainDiesOneLost: Fault = (weather, random) => {
+  const place = spare(weather, random);
+  if (place === undefined) return;
+  const { cluster } = weather;
+  weather.did('chain dies, one folder lost', 'nodes', `are killed; ${place.id} loses its folder`);
+  cluster.coverage.count('lost folder');
+  place.hurt = cluster.memberIncarnation(place);
+  for (const node of cluster.of('node')) {
+    cluster.crash(node, random.chance(0.5));
+    // The one that lost everything comes back first.
+    const after = node === place ? random.between(0, 1_000) : random.between(500, 4_000);
+    weather.later(after, () => cluster.isDown(node) && cluster.start(node));
+  }
+  place.disk = undefined;
 };
 
 /** Two neighbours die within a moment. */
@@ -423,6 +440,7 @@ const faults = {
   'coordinator blinks': coordinatorBlinks,
   'coordinators split': coordinatorsSplit,
   'chain dies': chainDies,
+  'chain dies, one folder lost': chainDiesOneLost,
   'two die': twoDie,
   pause,
   'cut pair': cutPair,
