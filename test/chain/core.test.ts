@@ -1,6 +1,6 @@
 import t from 'tap';
 import { startState } from '../../src/chain/start.js';
-import { PureCluster, promise, timing, view } from './pure-cluster.js';
+import { type Packet, PureCluster, promise, timing, view } from './pure-cluster.js';
 
 t.test(
   'CRAQ §2.3: a write at the head is read at every node once it is acknowledged',
@@ -291,5 +291,32 @@ t.test(
     t.equal(c.node('a').state.active, undefined, 'it is not a member: an empty store would serve');
     t.match(c.node('a').stopped, { wipe: false });
     t.notOk(said.includes('stopped'), 'nor does it confirm the stop of the other one');
+  },
+);
+
+t.test(
+  'R14: a reader without a lease asks the tail nothing, and asks when it has one',
+  async (t) => {
+    const c = new PureCluster();
+    c.serve(view(1, 'a b c'));
+    c.put('a', 'k', 'v1');
+    c.hold = (p) => (p.to === 'c' && p.text === 'blocks') || p.text.startsWith('watermark');
+    c.put('a', 'k', 'v2');
+    const read = c.get('a', 'k');
+    // The promise of b runs out; the answers that come now can't be used.
+    c.hold = (p) =>
+      (p.to === 'c' && p.text === 'blocks') || (p.text === 'promiseGrant' && p.from === 'b');
+    c.pass(timing.leaseMs + 100);
+    const asked = c.node('a').state.counters.queriesSent;
+    c.pass(500);
+    t.equal(
+      c.node('a').state.counters.queriesSent,
+      asked,
+      'not once more while it lacks a promise',
+    );
+    t.equal(c.readOf(read), 'waits');
+    c.hold = (p) => p.to === 'c' && p.text === 'blocks';
+    c.pass(timing.heartbeatMs * 3);
+    t.equal(c.readOf(read), 'v1');
   },
 );

@@ -1,0 +1,100 @@
+import t from 'tap';
+import { noBytes } from '../../src/base/bytes.js';
+import { emptyLedger } from '../../src/chain/fold.js';
+import { recordSeen } from '../../src/chain/node-store.js';
+import { openStore } from '../../src/chain/open-store.js';
+import { ChainRecord, EntryId } from '../../src/gen/keychaindb/v1/log.js';
+import { encodeBlock, payloadChecksum } from '../../src/log/block.js';
+import { DataFolder } from '../../src/log/data-folder.js';
+import { blockKey, metaKey } from '../../src/log/keys.js';
+import { MemoryEngine } from '../../src/log/memory-engine.js';
+import { SeededRandom } from '../sim/schedule.js';
+import { view } from './pure-cluster.js';
+
+const fatal = (error: unknown): void => {
+  throw error;
+};
+
+let seed = 1;
+
+interface Opened {
+  readonly notices: readonly string[];
+  readonly last: number;
+  readonly storeId: Uint8Array;
+}
+
+async function open(engine: MemoryEngine): Promise<Opened> {
+  const notices: string[] = [];
+  seed += 1;
+  const random = new SeededRandom(seed);
+  const folder = await DataFolder.open({
+    dir: 'a',
+    kind: 'node',
+    id: 'a',
+    random,
+    openEngine: () => Promise.resolve(engine),
+  });
+  const log = await openStore({
+    folder,
+    id: 'a',
+    fatal,
+    notice: (text) => notices.push(text),
+    emptyAtNextOpen: () => Promise.reject(new Error('not needed')),
+  });
+  const { last } = log;
+  await log.release();
+  return { notices, last: last.index, storeId: folder.storeId };
+}
+
+/** A store of `a` in a chain of these, with two entries, both committed. */
+async function stored(members: string): Promise<MemoryEngine> {
+  const engine = new MemoryEngine();
+  const random = new SeededRandom(1);
+  const openEngine = (): Promise<MemoryEngine> => Promise.resolve(engine);
+  const folder = await DataFolder.open({ dir: 'a', kind: 'node', id: 'a', random, openEngine });
+  const options = { folder, id: 'a', fatal, notice: () => undefined };
+  const log = await openStore({ ...options, emptyAtNextOpen: () => Promise.resolve() });
+  let previous = emptyLedger().last;
+  for (const index of [1, 2]) {
+    const payload = ChainRecord.encode({ record: { $case: 'nothing', value: {} } }).finish();
+    const checksum = payloadChecksum(payload);
+    const entry = {
+      ...{ generation: 1, index, at: 1, request: undefined },
+      ...{ trace: noBytes, payload, checksum },
+    };
+    const block = encodeBlock({ chainId: 1, previous, entries: [entry] });
+    log.append([block], recordSeen(view(1, members)));
+    previous = block.end;
+    await log.settled();
+  }
+  const value = EntryId.encode(previous).finish();
+  log.record([{ type: 'put', key: metaKey('watermark'), value }], { sync: true });
+  await log.release();
+  return engine;
+}
+
+t.test('a whole store opens as it is', async (t) => {
+  t.match(await open(await stored('a b')), { notices: [], last: 2 });
+});
+
+t.test(
+  'a log that ends below its watermark is damaged, also where the high-water is too old to tell',
+  async (t) => {
+    const engine = await stored('a b');
+    const before = await open(engine);
+    engine.lose(blockKey(2));
+    await engine.writeHighWater(noBytes);
+    const after = await open(engine);
+    t.match(after.notices, [/the log ends at entry 1; entry 2 was committed here/]);
+    t.equal(after.last, 0, 'it is emptied and synced anew');
+    t.notSame(after.storeId, before.storeId, 'it is no copy any more');
+  },
+);
+
+t.test('the last copy of a chain is not emptied, whatever is wrong with it', async (t) => {
+  const engine = await stored('a');
+  engine.lose(blockKey(2));
+  await engine.writeHighWater(noBytes);
+  await t.rejects(open(engine), { message: /a is the last that served this chain/ });
+  t.ok(await engine.get(blockKey(1)), 'nothing was changed');
+});
