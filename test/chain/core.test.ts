@@ -295,18 +295,19 @@ t.test(
 );
 
 t.test(
-  'R14: a reader without a lease asks the tail nothing, and asks when it has one',
+  'R14: a reader without a lease asks the tail nothing; it asks when it has one',
   async (t) => {
     const c = new PureCluster();
     c.serve(view(1, 'a b c'));
     c.put('a', 'k', 'v1');
-    c.hold = (p) => (p.to === 'c' && p.text === 'blocks') || p.text.startsWith('watermark');
+    const isKept = (p: Packet): boolean =>
+      (p.to === 'c' && p.text === 'blocks') || (p.text === 'promiseGrant' && p.from === 'b');
+    c.hold = (p) => isKept(p) || p.text.startsWith('watermark');
     c.put('a', 'k', 'v2');
     const read = c.get('a', 'k');
-    // The promise of b runs out; the answers that come now can't be used.
-    c.hold = (p) =>
-      (p.to === 'c' && p.text === 'blocks') || (p.text === 'promiseGrant' && p.from === 'b');
+    // The promise of b runs out; an answer that came then could not be used.
     c.pass(timing.leaseMs + 100);
+    c.hold = isKept;
     const asked = c.node('a').state.counters.queriesSent;
     c.pass(500);
     t.equal(
