@@ -8,7 +8,7 @@ import type { HistoryOperation } from '../test/history/operation.js';
 
 const usage =
   'usage: check-history FILE (- for stdin): one JSON object a line, see docs/history.md';
-const [file] = process.argv.slice(2);
+const [file, ...more] = process.argv.slice(2);
 
 function fail(message: string): never {
   process.stderr.write(`${message}\n`);
@@ -29,7 +29,7 @@ if (file === '--help') {
   process.stdout.write(`${usage}\n`);
   process.exit(0);
 }
-if (file === undefined) fail(usage);
+if (file === undefined || more.length > 0) fail(usage);
 const operations = read(file);
 const verdict = checkHistory(operations);
 const keys = new Set(operations.map(({ key }) => key)).size;

@@ -47,6 +47,7 @@ function parseOperation(line: string, number: number): HistoryOperation {
   if (end === undefined && unknown !== true) {
     return refuse('end: milliseconds are wanted, or "unknown": true');
   }
+  if (end !== undefined && unknown === true) return refuse('unknown: true, though it has an end');
   return {
     process,
     operation: operation as HistoryOperation['operation'],

@@ -176,13 +176,22 @@ const chain: readonly Mutant[] = [
     state.active !== undefined &&`,
     '    state.active !== undefined &&',
   ),
-  one(
-    'promises are granted by the view that is active',
-    'R2, mutant 8',
-    'chain/promise.ts',
-    'if (seen === undefined || state.removed || !servesIn(seen, from)) return;',
-    'if (seen === undefined || state.removed || !servesIn(state.active ?? seen, from)) return;',
-  ),
+  {
+    name: 'promises are granted by the view that is active',
+    rule: 'R2, mutant 8: a livelock',
+    edits: [
+      {
+        file: 'chain/promise.ts',
+        find: 'if (seen === undefined || state.removed || !servesIn(seen, from)) return;',
+        put: 'if (seen === undefined || state.removed || !servesIn(state.active ?? seen, from)) return;',
+      },
+      {
+        file: 'chain/promise.ts',
+        find: '  const member = memberOf(seen, from);\n  if (member === undefined) return;\n  if (leaseMs',
+        put: '  const member = memberOf(state.active ?? seen, from);\n  if (member === undefined) return;\n  if (leaseMs',
+      },
+    ],
+  },
   one(
     'a promise is owed only to members of the view that is left',
     'R3, mutant 9',
@@ -250,25 +259,13 @@ const chain: readonly Mutant[] = [
     '.filter((m) => !sameName(m, self) && countsIn(active, m) && countsIn(seen, m))',
     '.filter((m) => !sameName(m, self) && servesIn(active, m) && countsIn(seen, m))',
   ),
-  {
-    name: 'the lease is looked at with the time of arrival',
-    rule: 'R4, mutant 12',
-    edits: [
-      {
-        file: 'chain/requests.ts',
-        find: `    const end = this.#objects.hold();
-    const loaded`,
-        put: `    const end = this.#objects.hold();
-    const arrived = this.#clock.monotonic();
-    const loaded`,
-      },
-      {
-        file: 'chain/requests.ts',
-        find: "this.#give({ type: 'ReadsReceived', reads: all, now: this.#clock.monotonic() });",
-        put: "this.#give({ type: 'ReadsReceived', reads: all, now: arrived });",
-      },
-    ],
-  },
+  one(
+    'the lease is looked at with the time of the last tick',
+    'R4, mutant 12',
+    'chain/core.ts',
+    'onReadsReceived(turn, input.reads, input.now);',
+    'onReadsReceived(turn, input.reads, state.lastTick?.now ?? input.now);',
+  ),
   one(
     'no wait after a start',
     'R5, mutant 7',
@@ -327,13 +324,6 @@ const chain: readonly Mutant[] = [
     `  if (isTail(view, state.self)) takeToken(turn);
   commitWhatMay(turn, now);
   if (isHead(view, state.self)) {`,
-  ),
-  one(
-    'a new tail answers before it has committed what it holds',
-    'R7',
-    'chain/write.ts',
-    "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.last.index });",
-    "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.watermark.index });",
   ),
   one(
     'authority outlives the place at the tail',
@@ -408,6 +398,11 @@ const chain: readonly Mutant[] = [
     name: 'neither the tail nor the reader looks at its lease for a dirty read',
     rule: 'R14: either is enough, given the token (trace a2)',
     edits: [
+      {
+        file: 'chain/read.ts',
+        find: 'if (active === undefined || !isLeased(state, now)) return;',
+        put: 'if (active === undefined || state.removed) return;',
+      },
       {
         file: 'chain/read.ts',
         find: 'if (current && state.authority && isLeased(state, now)) {',
@@ -580,5 +575,15 @@ export const redundant: readonly (Mutant & { readonly why: string })[] = [
       'if (incarnation <= 0) {',
     ),
     why: 'coordinators propose only incarnations above those known; the registry refuses the others once more',
+  },
+  {
+    ...one(
+      'a new tail answers before it has committed what it holds',
+      'R7',
+      'chain/write.ts',
+      "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.last.index });",
+      "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.watermark.index });",
+    ),
+    why: 'only what is synced is forwarded, so that what a new tail holds is covered by the first message that its predecessor sends; with overlapped forwarding (R11) it would break',
   },
 ];

@@ -21,6 +21,7 @@ import {
 } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../../src/log/event-log.js';
+import { meanings } from '../../src/retry/retry.js';
 import { check } from '../sim/check.js';
 import { cloneLedger, cloneNode } from './clone.js';
 
@@ -95,6 +96,8 @@ export class World {
   readonly spent: Map<string, number>;
   /** By token: the request that it asked for. */
   readonly #asked: Map<number, number>;
+  /** Requests whose newest attempt was refused with certainty. */
+  readonly #refused: Set<number>;
   #token: number;
   #link: number;
   #seq: number;
@@ -112,6 +115,7 @@ export class World {
     this.change = from?.change;
     this.spent = new Map(from?.spent);
     this.#asked = new Map(from === undefined ? [] : from.#asked);
+    this.#refused = new Set(from === undefined ? [] : from.#refused);
     this.#token = from === undefined ? 1 : from.#token;
     this.#link = from === undefined ? 1 : from.#link;
     this.#seq = from === undefined ? 1 : from.#seq;
@@ -326,6 +330,7 @@ export class World {
     const request = { clientId: new Uint8Array(16), seq: this.#seq, answeredBelow: 1 };
     const token = this.#token++;
     this.#asked.set(token, request.seq);
+    this.#refused.delete(request.seq);
     this.give(id, {
       type: 'WritesReceived',
       writes: [
@@ -483,6 +488,15 @@ export class World {
       check(unique.size === this.committed.length, 'invariant 13', 'a request is committed once', {
         committed: this.committed,
       });
+      this.#checkRefused();
+    }
+  }
+
+  /** Who was told that nothing was applied, and asked no more, is right. */
+  #checkRefused(): void {
+    for (const entry of this.committed) {
+      const seq = Number(entry.replace(/.*:/, ''));
+      check(!this.#refused.has(seq), 'exactly once', 'what was refused had no effect', { seq });
     }
   }
 
@@ -539,8 +553,13 @@ export class World {
         this.#header(id, process, []);
         break;
       case 'answerWrite': {
-        const seq = this.#asked.get(effect.token);
-        if (effect.answer.type !== 'committed') break;
+        const seq = this.#asked.get(effect.token) ?? 0;
+        if (effect.answer.type !== 'committed') {
+          if (meanings[effect.answer.reason].applied !== 'nothing') break;
+          this.#refused.add(seq);
+          this.#checkRefused();
+          break;
+        }
         const { revision } = effect.answer.outcome;
         const entry = this.committed[revision - 1];
         check(
@@ -674,6 +693,7 @@ export class World {
       packets,
       [...this.held].sort().join(),
       this.committed.join(),
+      [...this.#refused].join(),
       reads,
       change,
       spent,

@@ -10,6 +10,7 @@ import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
 import { type RaftHandle, startRaft } from '../../src/raft/runtime.js';
+import { Answers } from './answers.js';
 import { Coverage } from './coverage.js';
 import { Ghost } from './ghost.js';
 import { Network } from './network.js';
@@ -62,6 +63,7 @@ export class SimCluster {
   readonly coverage = new Coverage();
   readonly ghost = new Ghost(this.coverage);
   readonly raftGhost = new RaftGhost();
+  readonly answers = new Answers(this.schedule);
   readonly places: readonly Place[];
   readonly timing: Timing = timingDefault;
   readonly random: SeededRandom;
@@ -132,7 +134,7 @@ export class SimCluster {
         wall: () => 0,
         after: (ms, then) => schedule.after(ms, () => place.process?.run(then)),
       },
-      readMs: () => (random.chance(0.1) ? random.between(0, 1) : 0),
+      readMs: () => stalled() + (random.chance(0.1) ? random.between(0, 1) : 0),
       writeMs: () => stalled() + random.between(0.01, 0.2),
       syncMs: () => stalled() + random.between(0.2, slow),
       survivors: (batches) => random.int(batches + 1),
@@ -181,6 +183,7 @@ export class SimCluster {
     const { process } = place;
     if (process === undefined || process.isDead) return;
     process.pause();
+    this.ghost.usurp(place.id);
     this.#usurped.push(process);
     this.schedule.after(wakesAfter, () => process.resume());
     place.disk = undefined;
@@ -365,7 +368,8 @@ export class SimCluster {
       this.ghost.watch(id, process, handle, held);
       this.network.listen(process, addressOf(id), 'peer', handle.acceptPeer);
       this.network.listen(process, addressOf(id), 'follow', handle.acceptFollow);
-      this.network.listen(process, addressOf(id), 'session', handle.acceptSession);
+      const sessions = this.answers.watch(id, handle.acceptSession);
+      this.network.listen(process, addressOf(id), 'session', sessions);
       handle.events$.subscribe((event) => {
         if (event.type === 'Activated') this.trace(id, `activates ${event.view.epoch}`);
         if (event.type === 'AuthorityTaken') this.trace(id, 'takes authority');
@@ -380,7 +384,7 @@ export class SimCluster {
         return;
       }
       this.trace(id, `is out: ${removal.why}`);
-      this.ghost.nodes.delete(id);
+      this.ghost.forget(handle);
       await handle.close();
       above = removal.above;
       if (removal.wipe) log = await emptyStore(log, folder, fatal);

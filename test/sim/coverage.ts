@@ -25,7 +25,7 @@ export type Met = (typeof mustMeet)[number];
 export class Coverage {
   readonly met = new Map<string, number>();
 
-  count(what: Met | `fault: ${string}`, times = 1): void {
+  count(what: Met | `fault: ${string}` | `beyond the bound: ${string}`, times = 1): void {
     this.met.set(what, (this.met.get(what) ?? 0) + times);
   }
 

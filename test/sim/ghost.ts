@@ -1,4 +1,5 @@
 import { toHex } from '../../src/base/bytes.js';
+import type { ChainEvent } from '../../src/chain/events.js';
 import { checkNode } from '../../src/chain/invariants.js';
 import { isLeased, owesAgainst } from '../../src/chain/promise.js';
 import type { NodeHandle } from '../../src/chain/runtime.js';
@@ -58,6 +59,8 @@ export class Ghost {
   /** "id/incarnation@epoch" of every activation. */
   readonly #activated = new Set<string>();
   readonly #coverage: Coverage;
+  /** What broke in an event: whoever emits events must not be stopped by who listens. */
+  #failure: unknown;
   /** Clocks run within their bound: what leases guarantee holds. */
   isTimely = true;
 
@@ -79,37 +82,64 @@ export class Ghost {
     };
     this.nodes.set(id, watched);
     handle.events$.subscribe((event) => {
-      if (process.isDead) return;
-      switch (event.type) {
-        case 'BlockAppended':
-          this.#append(id, watched, event.block, event.stored);
-          return;
-        case 'SuffixCut':
-          check(
-            event.after.index >= handle.state.ledger.watermark.index,
-            'invariant 8',
-            'a cut never goes below the watermark',
-            { id, after: event.after, watermark: handle.state.ledger.watermark },
-          );
-          if (event.after.index < entries.length) this.#coverage.count('suffix cut');
-          entries.length = event.after.index;
-          return;
-        case 'Committed':
-          this.#commit(id, watched, event.through);
-          return;
-        case 'ViewSeen':
-          if (owesAgainst(handle.state, event.view, event.now)) watched.owes = event.view.epoch;
-          return;
-        case 'Activated':
-          this.#activate(id, watched, event.view);
-          return;
-        case 'PromiseHeld':
-          this.#promised(watched, event.name, event.until);
-          return;
-        default:
-          return;
-      }
+      if (!process.isDead) this.#noting(() => this.#follow(id, watched, event));
     });
+  }
+
+  /** The process hangs and another one takes its name: it is followed on. */
+  usurp(id: string): void {
+    const watched = this.nodes.get(id);
+    if (watched === undefined) return;
+    this.nodes.delete(id);
+    this.nodes.set(`${id}, usurped`, watched);
+  }
+
+  /** An incarnation is over. */
+  forget(handle: NodeHandle): void {
+    for (const [name, watched] of this.nodes) {
+      if (watched.handle === handle) this.nodes.delete(name);
+    }
+  }
+
+  #noting(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  #follow(id: string, watched: Watched, event: ChainEvent): void {
+    const { handle, entries } = watched;
+    switch (event.type) {
+      case 'BlockAppended':
+        this.#append(id, watched, event.block, event.stored);
+        return;
+      case 'SuffixCut':
+        check(
+          event.after.index >= handle.state.ledger.watermark.index,
+          'invariant 8',
+          'a cut never goes below the watermark',
+          { id, after: event.after, watermark: handle.state.ledger.watermark },
+        );
+        if (event.after.index < entries.length) this.#coverage.count('suffix cut');
+        entries.length = event.after.index;
+        return;
+      case 'Committed':
+        this.#commit(id, watched, event.through);
+        return;
+      case 'ViewSeen':
+        if (owesAgainst(handle.state, event.view, event.now)) watched.owes = event.view.epoch;
+        return;
+      case 'Activated':
+        this.#activate(id, watched, event.view);
+        return;
+      case 'PromiseHeld':
+        this.#promised(watched, event.name, event.until);
+        return;
+      default:
+        return;
+    }
   }
 
   #append(id: string, { entries }: Watched, block: LogBlock, stored: boolean): void {
@@ -226,6 +256,7 @@ export class Ghost {
 
   /** After every step. */
   check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
     const size = this.committed.length;
     const newest = this.committed.at(-1);
     let authorities = 0;
@@ -299,7 +330,7 @@ export class Ghost {
   /** Invariant 2: every SERVING member of the newest view has synced all that is committed. */
   #checkSynced(id: string, { state }: NodeHandle): void {
     const member = this.decided?.members.find(
-      (m) => m.id === id && m.incarnation === state.self.incarnation,
+      (m) => m.id === state.self.id && m.incarnation === state.self.incarnation,
     );
     if (member?.state !== MemberState.SERVING) return;
     check(
@@ -311,6 +342,10 @@ export class Ghost {
   }
 
   decide(view: View): void {
+    this.#noting(() => this.#decide(view));
+  }
+
+  #decide(view: View): void {
     const text = textOf(view);
     const known = this.#views.get(view.epoch);
     check(known === undefined || known === text, 'views', 'coordinators decide one view an epoch', {

@@ -59,6 +59,7 @@ export async function runSeed(seed: number, options: SimOptions = {}): Promise<S
     },
   });
   cluster.ghost.isTimely = options.drift === undefined;
+  cluster.answers.isTimely = options.drift === undefined;
   const workload = new Workload(cluster, new SeededRandom(plan.workloadSeed), plan.keys);
   const run = new Run(cluster, workload, plan, options);
   let failure: SimResult['failure'];
@@ -180,7 +181,8 @@ class Run {
     await schedule.runUntil(time, () => {
       ghost.check();
       raftGhost.check();
-      const failure = this.#cluster.failure ?? this.#workload.failure;
+      const { failure: found, answers } = this.#cluster;
+      const failure = found ?? answers.failure ?? this.#workload.failure;
       if (failure !== undefined) throw failure;
     });
   }

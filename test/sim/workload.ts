@@ -20,8 +20,6 @@ export class Workload {
   readonly #cluster: SimCluster;
   readonly #random: SeededRandom;
   readonly #keys: readonly string[];
-  /** By key: the highest revision that was acknowledged or read. */
-  readonly #floor = new Map<string, number>();
   /** What clients were told, in order of the answers. */
   readonly answered: HistoryOperation[] = [];
   readonly #unknown: Unknown[] = [];
@@ -120,7 +118,7 @@ export class Workload {
       );
       for (const renewed of requests.slice(0, -1)) this.#refused.add(renewed);
       if (requests.length > 1) coverage.count('session expired');
-      this.#floor.set(key, Math.max(this.#floor.get(key) ?? 0, revision));
+      this.#cluster.answers.learn(key, revision);
       this.answered.push({ ...asked, end: schedule.now, output: { revision } });
       return true;
     } catch (error) {
@@ -138,7 +136,7 @@ export class Workload {
   /** Asks for a key, at one node where it is named; true: it was answered. */
   async #read(client: SimClient, process: string, key: string, node: string): Promise<boolean> {
     const { schedule, ghost, coverage } = this.#cluster;
-    const floor = this.#floor.get(key) ?? 0;
+    const floor = this.#cluster.answers.floorOf(key);
     const start = schedule.now;
     const asked = { process, operation: 'get', key, start } as const;
     try {
@@ -147,15 +145,16 @@ export class Workload {
       check(answer.$case === 'get', 'answers', 'a read is answered as one');
       const { revision, value, served } = answer.value;
       const facts = { key, revision, floor, served, now: schedule.now };
+      if (revision < floor && !ghost.isTimely) coverage.count('beyond the bound: stale read');
       check(
-        revision >= floor,
+        revision >= floor || !ghost.isTimely,
         'freshness',
         'a strong read is not stale, and none goes back',
         facts,
       );
       check(revision <= ghost.committed.length, 'durability', 'only committed data is read', facts);
       if (served?.askedTail === true) coverage.count('dirty read');
-      this.#floor.set(key, Math.max(this.#floor.get(key) ?? 0, revision));
+      this.#cluster.answers.learn(key, revision);
       const output = { value: Buffer.from(value).toString(), revision };
       this.answered.push({ ...asked, end: schedule.now, output });
       return true;
