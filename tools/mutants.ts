@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import ts from 'typescript';
 import type { Catch } from '../test/mutants/hunt.js';
-import { type Mutant, mutants } from '../test/mutants/mutants.js';
+import { type Mutant, mutants, redundant } from '../test/mutants/mutants.js';
 
 const { values } = parseArgs({
   options: {
@@ -125,11 +125,12 @@ function run(
   dir: string,
   args: readonly string[],
   milliseconds: number,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<{ readonly code: number | null; readonly output: string; readonly late: boolean }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, args, {
       cwd: dir,
-      env: { ...process.env, TAP_TIMEOUT: '120' },
+      env: { ...process.env, TAP_TIMEOUT: '120', ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';
@@ -162,12 +163,16 @@ async function failingTest(dir: string, { edits }: Mutant): Promise<string> {
   return '';
 }
 
-async function hunt(dir: string, { edits }: Mutant): Promise<Hunted> {
+async function hunt(
+  dir: string,
+  { edits }: Mutant,
+  env: Readonly<Record<string, string>>,
+): Promise<Hunted> {
   const room = edits[0]?.file.split('/')[0] ?? '';
   const { seeds, seconds, states } = values;
   const limit = (Number(seconds) + 90) * 1_000;
   const args = ['dist/test/mutants/hunt.js', room, seeds, seconds, states];
-  const { output, late, code } = await run(dir, args, limit);
+  const { output, late, code } = await run(dir, args, limit, env);
   const lines = output.trim().split('\n');
   const last = lines.at(-1) ?? '';
   const found = last === '' ? {} : (JSON.parse(last) as Catch);
@@ -233,9 +238,9 @@ async function work(index: number, mutant: Mutant): Promise<void> {
   const dir = build(texts, types.options);
   try {
     const test = await failingTest(dir, mutant);
-    const on = await hunt(dir, mutant);
+    const on = await hunt(dir, mutant, {});
     withoutAssertions(dir);
-    const off = await hunt(dir, mutant);
+    const off = await hunt(dir, mutant, { HUNT_ONCE: '1' });
     rows[index] = { mutant, types: fault, test, on, off };
     process.stderr.write(`${mutant.name}: ${said(on)} | ${said(off)}\n`);
   } finally {
@@ -260,6 +265,12 @@ for (const { mutant, types: fault, test, on, off } of done) {
 const caught = done.filter(({ on }) => isCaught(on)).length;
 const seen = done.filter(({ off }) => isSeen(off)).length;
 const quiet = done.filter(({ types: fault, test }) => fault === '' && test === '').length;
+if (values.only === undefined && rooms === undefined) {
+  print('');
+  print('| redundant on purpose | breaks | why nothing else does |');
+  print('| --- | --- | --- |');
+  for (const { name, rule, why } of redundant) print(`| ${name} | ${rule} | ${why} |`);
+}
 print('');
 print(
   `${done.length} defects: ${caught} caught, ${seen} of them with the rooms' assertions off; ${quiet} pass the types and the example-based tests of their rooms`,

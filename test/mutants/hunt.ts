@@ -95,5 +95,8 @@ if (room === 'raft') {
 } else {
   say(bySearch());
 }
-say(await bySeeds());
+// With the assertions off it is enough that something sees it.
+if (process.env['HUNT_ONCE'] === undefined || Object.keys(found).length === 0) {
+  say(await bySeeds());
+}
 process.exit(0);
