@@ -63,7 +63,7 @@ t.test('every route stands in the list', async (t) => {
   ]);
   for (const { method, path } of routes) {
     const shown = paths.get(path) ?? path;
-    const isProbe = /^\/(livez|readyz|healthz)/.test(path);
+    const isProbe = /^\/(livez|readyz|healthz|metrics)/.test(path);
     t.ok(names.includes(isProbe ? shown : `${method} ${shown}`), `${method} ${path}`);
   }
 });

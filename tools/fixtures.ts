@@ -5,7 +5,7 @@
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { version } from '../src/cmd/program.js';
+import { version } from '../src/cmd/version.js';
 import { codecs, toPlain } from '../test/fixtures/codecs.js';
 import { Lab } from './lab/cluster.js';
 

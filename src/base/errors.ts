@@ -65,6 +65,12 @@ export function isReason(text: string): text is Reason {
   return Object.hasOwn(reasons, text);
 }
 
+/** The gRPC status that a reason is counted under; '' is OK, and what isn't a reason INTERNAL. */
+export function reasonStatus(reason: string): Status | 'OK' {
+  if (reason === '') return 'OK';
+  return isReason(reason) ? reasons[reason] : 'INTERNAL';
+}
+
 /** An operating error. The message says what happened, the limit, and what to do. */
 export class KeychainError extends Error {
   override readonly name = 'KeychainError';

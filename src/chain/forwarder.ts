@@ -18,6 +18,7 @@ export class Forwarder {
   readonly #channel: Channel<FollowDown>;
   readonly #header: () => FollowDown;
   readonly #meter: ForwardMeter;
+  readonly #sent: (through: number) => void;
   readonly #stop = new AbortController();
   readonly #unacked: { readonly index: number; readonly bytes: number }[] = [];
   #unackedBytes = 0;
@@ -27,10 +28,21 @@ export class Forwarder {
   #sending = false;
   #roomCame: (() => void) | undefined;
 
-  constructor(channel: Channel<FollowDown>, header: () => FollowDown, meter: ForwardMeter) {
+  /** @param sent told of the last entry of each message that went out */
+  constructor(
+    channel: Channel<FollowDown>,
+    header: () => FollowDown,
+    meter: ForwardMeter,
+    sent: (through: number) => void,
+  ) {
+    this.#sent = sent;
     this.#channel = channel;
     this.#header = header;
     this.#meter = meter;
+  }
+
+  get windowBytes(): number {
+    return this.#unackedBytes + this.#readyBytes;
   }
 
   /** Sends the answer to the hello, then everything after `common`. Ends with the channel. */
@@ -90,6 +102,8 @@ export class Forwarder {
     const items = blocks.map((b) => ({ item: { $case: 'block' as const, value: b.bytes } }));
     this.#meter.messages += 1;
     this.#channel.send({ ...this.#header(), items });
+    const last = blocks.at(-1);
+    if (last !== undefined) this.#sent(last.end.index);
     void this.#channel.drained().then(() => {
       this.#sending = false;
       this.#pump();

@@ -3,6 +3,7 @@ import { fromMapKey } from '../base/bytes.js';
 import type { InspectResponse } from '../gen/keychaindb/v1/chain.js';
 import type { EventLog } from '../log/event-log.js';
 import { objectPrefix } from '../log/keys.js';
+import type { RequestMeter } from '../telemetry/request-meter.js';
 import type { ForwardMeter } from './forwarder.js';
 import type { KeyValue } from './messages.js';
 import { decodeObject } from './objects.js';
@@ -14,6 +15,7 @@ export async function inspect(
   state: NodeState,
   log: EventLog,
   links: ForwardMeter,
+  requests: RequestMeter,
   hash: boolean,
   now: number,
 ): Promise<InspectResponse> {
@@ -30,8 +32,8 @@ export async function inspect(
     queriesAnswered: counters.queriesAnswered,
     queriesSent: counters.queriesSent,
     stateHash: hash ? await storedHash(ledger, log) : '',
-    reads: 0,
-    writes: 0,
+    reads: requests.total('get'),
+    writes: requests.total('put') + requests.total('delete'),
     syncedBatches: log.meter.batches,
     entriesAppended: log.meter.entries,
     linkMessages: links.messages,

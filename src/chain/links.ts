@@ -4,6 +4,7 @@ import { decodeBlock } from '../log/block.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
+import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { downMessage, upMessage } from './link.js';
 import type { NodeState } from './state.js';
@@ -29,6 +30,7 @@ export class Links {
   readonly #dialer: Dialer<FollowUp, FollowDown>;
   readonly #clock: Clock;
   readonly #give: (input: ChainInput) => void;
+  readonly #hops: Hops;
   readonly #accepted = new Map<number, Channel<FollowDown>>();
   readonly meter = { messages: 0, entries: 0 };
   #nextLink = 1;
@@ -43,12 +45,19 @@ export class Links {
     dialer: Dialer<FollowUp, FollowDown>,
     clock: Clock,
     give: (input: ChainInput) => void,
+    hops: Hops,
   ) {
+    this.#hops = hops;
     this.#state = state;
     this.#log = log;
     this.#dialer = dialer;
     this.#clock = clock;
     this.#give = give;
+  }
+
+  /** Bytes on the link to the follower that it hasn't acknowledged, or that wait to be sent. */
+  get windowBytes(): number {
+    return this.#down?.forwarder.windowBytes ?? 0;
   }
 
   /** A successor has dialed. */
@@ -142,6 +151,10 @@ export class Links {
     this.#unacknowledged = false;
     this.#acknowledging = true;
     up.channel.send(message);
+    if (message.message?.$case === 'ack') {
+      const { watermark } = message.message.value;
+      this.#hops.acknowledge(watermark?.index ?? 0, this.#clock.monotonic());
+    }
     void up.channel.drained().then(() => {
       if (this.#up !== up) return;
       this.#acknowledging = false;
@@ -162,6 +175,7 @@ export class Links {
         return message.session === session ? message : { ...first, common: undefined };
       },
       this.meter,
+      (through) => this.#hops.forward(through, this.#clock.monotonic()),
     );
     this.#down = { link, forwarder };
     forwarder.run(this.#log, first, common).catch((error: unknown) => {

@@ -3,13 +3,26 @@ import type { Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import { toOperationError } from '../wire/operation-error.js';
 import type { ReadAnswer, Token, WriteAnswer } from './messages.js';
 
-interface Waiting {
-  readonly id: number;
+/** A request that is answered. Times are monotonic milliseconds. */
+export interface Answered {
   readonly kind: 'get' | 'put' | 'delete';
+  /** As it came with the operation. */
+  readonly trace: Uint8Array;
+  readonly beganAt: number;
+  /** Its object was loaded, and the core has it. */
+  readonly handedAt: number;
+  /** The tail's answer came; 0: it wasn't asked. */
+  readonly tailAt: number;
+}
+
+interface Waiting extends Answered {
+  readonly id: number;
   readonly deadline: number;
   readonly answer: (result: OperationResult) => void;
   /** Handed to the core: it may be staged, so a late answer is "outcome unknown". */
   handed: boolean;
+  handedAt: number;
+  tailAt: number;
 }
 
 /** Requests whose answer is owed, by token: answered once, at the latest at their deadline. */
@@ -17,28 +30,53 @@ export class Pending {
   readonly #waiting = new Map<Token, Waiting>();
   readonly #node: string;
   readonly #chainId: number;
+  readonly #answered: (answered: Answered, result: OperationResult['result']) => void;
   #next = 1;
 
-  constructor(node: string, chainId: number) {
+  /** @param answered told of every request once, when its answer goes out */
+  constructor(
+    node: string,
+    chainId: number,
+    answered: (answered: Answered, result: OperationResult['result']) => void,
+  ) {
     this.#node = node;
     this.#chainId = chainId;
+    this.#answered = answered;
   }
 
   get size(): number {
     return this.#waiting.size;
   }
 
-  add(operation: Operation, deadline: number, answer: (result: OperationResult) => void): Token {
+  add(operation: Operation, now: number, answer: (result: OperationResult) => void): Token {
     const token = this.#next;
     this.#next += 1;
-    const kind = operation.operation?.$case ?? 'get';
-    this.#waiting.set(token, { id: operation.id, kind, deadline, answer, handed: false });
+    const { id, trace, timeoutMs } = operation;
+    this.#waiting.set(token, {
+      id,
+      kind: operation.operation?.$case ?? 'get',
+      trace,
+      beganAt: now,
+      deadline: now + timeoutMs,
+      answer,
+      handed: false,
+      handedAt: 0,
+      tailAt: 0,
+    });
     return token;
   }
 
-  hand(token: Token): void {
+  hand(token: Token, now: number): void {
     const waiting = this.#waiting.get(token);
-    if (waiting !== undefined) waiting.handed = true;
+    if (waiting === undefined) return;
+    waiting.handed = true;
+    if (waiting.handedAt === 0) waiting.handedAt = now;
+  }
+
+  /** The tail has said how far a read may look. */
+  tailAnswered(token: Token, now: number): void {
+    const waiting = this.#waiting.get(token);
+    if (waiting !== undefined) waiting.tailAt = now;
   }
 
   answerRead(token: Token, answer: ReadAnswer): void {
@@ -136,5 +174,6 @@ export class Pending {
     if (waiting === undefined) return;
     this.#waiting.delete(token);
     waiting.answer({ id: waiting.id, result });
+    this.#answered(waiting, result);
   }
 }

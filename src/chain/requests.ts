@@ -1,8 +1,10 @@
+import { noBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Operation } from '../gen/keychaindb/v1/kv.js';
-import type { RequestId } from '../gen/keychaindb/v1/log.js';
+import type { Envelope, RequestId } from '../gen/keychaindb/v1/log.js';
+import { contextBytes } from '../telemetry/trace-context.js';
 import type { ChainInput } from './inputs.js';
 import { blockBytesMax, blockEntriesMax, stagedBytesMax } from './limits.js';
 import type { ReadRequest, Token, WriteRequest } from './messages.js';
@@ -13,7 +15,8 @@ import { isHead } from './views.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Read = Mutable<ReadRequest> & { end?: () => void };
-type Write = Mutable<WriteRequest> & { end?: () => void; bytes: number };
+/** `arrivedAt`: monotonic milliseconds. */
+type Write = Mutable<WriteRequest> & { end?: () => void; bytes: number; arrivedAt: number };
 
 /**
  * Between the edge and the core: loads the objects that requests name, then hands reads over at once
@@ -48,13 +51,14 @@ export class Requests {
   }
 
   /** A validated operation. */
-  take(token: Token, operation: Operation, deadline: number): void {
+  take(token: Token, operation: Operation, now: number): void {
+    const deadline = now + operation.timeoutMs;
     const asked = operation.operation;
     if (asked === undefined) return;
     if (asked.$case === 'get') {
       this.read([{ token, key: asked.value.key, deadline, stored: undefined }]);
     } else {
-      this.#write(token, operation, deadline);
+      this.#write(token, operation, now);
     }
   }
 
@@ -66,7 +70,9 @@ export class Requests {
     });
     Promise.all(loaded).then(
       (all) => {
-        this.#give({ type: 'ReadsReceived', reads: all, now: this.#clock.monotonic() });
+        const now = this.#clock.monotonic();
+        for (const { token } of all) this.#pending.hand(token, now);
+        this.#give({ type: 'ReadsReceived', reads: all, now });
         end();
       },
       (error: unknown) => {
@@ -76,7 +82,7 @@ export class Requests {
     );
   }
 
-  #write(token: Token, operation: Operation, deadline: number): void {
+  #write(token: Token, operation: Operation, now: number): void {
     const asked = operation.operation;
     if (asked === undefined || asked.$case === 'get') return;
     const bytes = asked.$case === 'put' ? asked.value.value.byteLength : 0;
@@ -97,8 +103,9 @@ export class Requests {
           ? { type: 'put', key: asked.value.key, value: asked.value.value }
           : { type: 'delete', key: asked.value.key },
       request: asked.value.request ?? this.#minted.next(),
-      trace: operation.trace,
-      deadline,
+      trace: operation.trace.byteLength === contextBytes ? operation.trace : noBytes,
+      arrivedAt: now,
+      deadline: now + operation.timeoutMs,
       stored: undefined,
       end: this.#objects.hold(),
       bytes,
@@ -136,11 +143,12 @@ export class Requests {
     const head = active !== undefined && isHead(active, self);
     if (head && ledger.synced.index < ledger.last.index) return;
     const writes = this.#takeBlock();
-    for (const write of writes) this.#pending.hand(write.token);
+    const now = this.#clock.monotonic();
+    for (const write of writes) this.#pending.hand(write.token, now);
     this.#give({
       type: 'WritesReceived',
       writes,
-      now: this.#clock.monotonic(),
+      now,
       wall: this.#clock.wall(),
     });
     for (const write of writes) write.end?.();
@@ -157,6 +165,29 @@ export class Requests {
     }
     this.#collectingBytes -= bytes;
     return this.#collecting.splice(0, count);
+  }
+
+  /** Bytes of writes that wait for the disk. */
+  get collectingBytes(): number {
+    return this.#collectingBytes + this.#loadingBytes;
+  }
+
+  /** When the first write of an input came to this node, or the message that brought its blocks. */
+  oldestArrival(input: ChainInput): number {
+    if (input.type !== 'WritesReceived') return input.now;
+    return (input.writes as readonly Write[])[0]?.arrivedAt ?? input.now;
+  }
+
+  /** When the writes arrived that made these entries; none at a node that isn't the head. */
+  arrivals(input: ChainInput, entries: readonly Envelope[]): readonly number[] {
+    if (input.type !== 'WritesReceived') return [];
+    const writes = input.writes as readonly Write[];
+    let at = 0;
+    return entries.map((entry) => {
+      // Entries stand in the order of their writes; a write that was refused or known made none.
+      while (at < writes.length && writes[at]?.request !== entry.request) at += 1;
+      return writes[at]?.arrivedAt ?? input.now;
+    });
   }
 
   /** Just before the step: a commit may have come since the load. */

@@ -16,15 +16,20 @@ import type {
   SessionRequest,
   SessionResponse,
 } from '../gen/keychaindb/v1/kv.js';
-import type { EventLog } from '../log/event-log.js';
+import type { EventLog, LogBlock } from '../log/event-log.js';
+import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
 import { step } from './core.js';
 import type { ChainEvent } from './events.js';
+import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
+import { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
+import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
+import { NodeMeter } from './meter.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
@@ -34,6 +39,7 @@ import { Requests } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
 export interface NodeOptions {
@@ -57,10 +63,18 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  readonly telemetry?: NodeTelemetry;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
   /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
   readonly notice?: (text: string) => void;
+}
+
+/** A queue and its bound. */
+export interface Queue {
+  readonly name: string;
+  readonly length: number;
+  readonly limit: number;
 }
 
 /** Why an incarnation is over; `wipe`: its store starts from nothing. */
@@ -80,6 +94,11 @@ export interface NodeHandle {
   readonly view: View | undefined;
   /** For tests, tools and assertions; nobody outside the room changes it. */
   readonly state: NodeState;
+  readonly tracing: NodeTracing;
+  /** What waits and how much of it may, by name; for /metrics. */
+  readonly queues: readonly Queue[];
+  /** Messages and entries sent to successors by this incarnation. */
+  readonly linkMeter: Readonly<ForwardMeter>;
   /** Every event, after it was applied. */
   readonly events$: Observable<ChainEvent>;
   inspect(hash: boolean): Promise<InspectResponse>;
@@ -111,6 +130,9 @@ class NodeRuntime implements NodeHandle {
   readonly #peers: Peers;
   readonly #links: Links;
   readonly #heartbeats: Heartbeats;
+  readonly #hops: Hops;
+  readonly tracing: NodeTracing;
+  readonly meter: NodeMeter;
   readonly #subscriptions: Subscription[] = [];
   readonly #stopTicks: Cancel;
   readonly #accepted = new Set<{ close(reason: string): void }>();
@@ -133,11 +155,18 @@ class NodeRuntime implements NodeHandle {
       this.#onRemoved = resolve;
     });
     this.#objects = new Objects(log);
-    this.#pending = new Pending(identity.id, chainId);
+    const telemetry = options.telemetry ?? { meter: new NodeMeter() };
+    this.meter = telemetry.meter;
+    this.meter.incarnations += 1;
+    this.#hops = new Hops((passage) => this.tracing.passed(passage));
+    this.tracing = new NodeTracing(this.state, log, clock, telemetry, this.#hops);
+    this.#pending = new Pending(identity.id, chainId, (answered, result) =>
+      this.tracing.answered(answered, result),
+    );
     const give = (input: ChainInput): void => this.#give(input);
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
-    this.#links = new Links(this.state, log, options.links, clock, give);
+    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -198,6 +227,25 @@ class NodeRuntime implements NodeHandle {
     return this.state.seen;
   }
 
+  get linkMeter(): Readonly<ForwardMeter> {
+    return this.#links.meter;
+  }
+
+  get queues(): readonly Queue[] {
+    const { ledger, waiting } = this.state;
+    return [
+      { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
+      { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
+      {
+        name: 'parked_reads',
+        length: waiting.unleased.length + waiting.parked.length,
+        limit: parkedReadsMax,
+      },
+      { name: 'collecting_bytes', length: this.#requests.collectingBytes, limit: stagedBytesMax },
+      { name: 'link_window_bytes', length: this.#links.windowBytes, limit: linkWindowBytesMax },
+    ];
+  }
+
   get events$(): Observable<ChainEvent> {
     return this.#events;
   }
@@ -219,7 +267,10 @@ class NodeRuntime implements NodeHandle {
     if (this.#closed) return;
     const { events, effects } = step(this.state, this.#requests.refreshed(input), this.#changes);
     let mustSync = false;
-    for (const event of events) mustSync = this.#persist(event) || mustSync;
+    for (const event of events) {
+      mustSync = this.#persist(event) || mustSync;
+      this.#time(event, input);
+    }
     this.#requests.stepped(input);
     if (mustSync) {
       void this.#log.settled().then(() => this.#guarded(() => this.#release(effects)));
@@ -263,6 +314,55 @@ class NodeRuntime implements NodeHandle {
     }
   }
 
+  /** When what happens to a block happens to it. */
+  #time(event: ChainEvent, input: ChainInput): void {
+    switch (event.type) {
+      case 'BlockAppended':
+        this.#timeBlock(event.block, input);
+        return;
+      case 'SuffixCut':
+        this.#hops.cut(event.after.index);
+        return;
+      case 'Synced':
+        this.#hops.sync(event.through.index, input.now);
+        return;
+      case 'DownAcked':
+        this.#hops.ack(event.synced.index, input.now);
+        return;
+      case 'Committed':
+        this.#hops.commit(event.through.index, this.#clock.monotonic());
+        return;
+      case 'Activated':
+      case 'AuthorityTaken':
+        this.tracing.changed(event, this.#clock.monotonic());
+        return;
+      case 'ViewSeen':
+        this.tracing.changed(event, event.now);
+        return;
+      default:
+        return;
+    }
+  }
+
+  #timeBlock(block: LogBlock, input: ChainInput): void {
+    const { active, self } = this.state;
+    if (active === undefined) return;
+    const isTraced = block.entries.some(({ trace }) => trace.byteLength > 0);
+    // What is committed elsewhere already is caught up with: not the way of a write.
+    const isLate =
+      input.type === 'PredecessorSaid' && (input.message.watermark?.index ?? 0) >= block.end.index;
+    const isKept =
+      isTraced &&
+      !isLate &&
+      this.tracing.isOn &&
+      block.entries.some(({ trace }) => isSampled(trace));
+    const arrivals = isKept ? this.#requests.arrivals(input, block.entries) : [];
+    const now = this.#clock.monotonic();
+    const arrived = this.#requests.oldestArrival(input);
+    const place = this.tracing.place ?? placeIn(active, self);
+    this.#hops.append(block, place, { arrived, now }, isTraced, isKept, arrivals);
+  }
+
   #release(effects: readonly ChainEffect[]): void {
     if (this.#closed) return;
     for (const effect of effects) this.#perform(effect);
@@ -280,6 +380,7 @@ class NodeRuntime implements NodeHandle {
         this.#pending.answerWrite(effect.token, effect.answer);
         break;
       case 'readAgain':
+        this.#pending.tailAnswered(effect.read.token, this.#clock.monotonic());
         this.#requests.read([effect.read]);
         break;
       case 'beat':
@@ -346,16 +447,18 @@ class NodeRuntime implements NodeHandle {
 
   #execute(operation: Operation, answer: (result: OperationResult) => void): void {
     const now = this.#clock.monotonic();
-    const token = this.#pending.add(operation, now + operation.timeoutMs, answer);
+    const token = this.#pending.add(operation, now, answer);
     const wrong = this.#closed
       ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
       : validateOperation(operation, this.#options.limits);
     if (wrong !== undefined) this.#pending.fail(token, wrong);
-    else this.#requests.take(token, operation, now + operation.timeoutMs);
+    else this.#requests.take(token, operation, now);
   }
 
   inspect(hash: boolean): Promise<InspectResponse> {
-    return inspect(this.state, this.#log, this.#links.meter, hash, this.#clock.monotonic());
+    const { requests } = this.meter;
+    const now = this.#clock.monotonic();
+    return inspect(this.state, this.#log, this.#links.meter, requests, hash, now);
   }
 
   async close(): Promise<void> {
@@ -363,6 +466,8 @@ class NodeRuntime implements NodeHandle {
     this.#pending.failAll(
       new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`),
     );
+    this.#hops.close();
+    this.tracing.close();
     this.#closed = true;
     this.#stopTicks();
     this.#heartbeats.close();

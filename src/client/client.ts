@@ -1,4 +1,10 @@
-import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
+import {
+  ChannelCredentials,
+  type Client as GrpcClient,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { noBytes } from '../base/bytes.js';
 import { type Clock, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
@@ -11,6 +17,11 @@ import {
   type PutResponse,
 } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
+import {
+  type GetTraceResponse,
+  type SetLogLevelResponse,
+  TelemetryClient,
+} from '../gen/keychaindb/v1/telemetry.js';
 import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { clientOptions, failureOf, isReady, noMetadata } from '../retry/grpc-call.js';
 import {
@@ -29,6 +40,7 @@ export type { Reason } from '../base/errors.js';
 export { KeychainError } from '../base/errors.js';
 export type { ClusterStatusResponse, Member, View } from '../gen/keychaindb/v1/coordinator.js';
 export type { DeleteResponse, GetResponse, PutResponse, Served } from '../gen/keychaindb/v1/kv.js';
+export type { GetTraceResponse, Span } from '../gen/keychaindb/v1/telemetry.js';
 
 export interface ConnectOptions {
   /** host:port of proxies. One is used until it fails, then the next. At least one. */
@@ -41,6 +53,11 @@ export interface ConnectOptions {
 
 export interface OperationOptions {
   readonly timeoutMs?: number;
+  /**
+   * Of the caller's span (W3C Trace Context): the operation belongs to that trace, and is recorded where its
+   * flag says so.
+   */
+  readonly traceparent?: string;
 }
 
 export interface GetOptions extends OperationOptions {
@@ -67,6 +84,17 @@ export interface KeychainClient {
   members(options?: OperationOptions): Promise<View>;
   addMember(id: string, address: string, options?: OperationOptions): Promise<void>;
   removeMember(id: string, options?: OperationOptions): Promise<void>;
+  /**
+   * What the processes of the cluster remember of a trace: one of 32 hexadecimal digits, or that of the write
+   * with a revision. `silent`: who could not be asked.
+   */
+  trace(trace: string | number, options?: OperationOptions): Promise<GetTraceResponse>;
+  /** Changes what a process logs; without a name the proxy that answers. Gives the level before. */
+  setLogLevel(
+    level: string,
+    process?: string,
+    options?: OperationOptions,
+  ): Promise<SetLogLevelResponse>;
   /** Ends the connections; operations in flight fail. */
   close(): void;
 }
@@ -80,8 +108,8 @@ interface CallOptions {
   readonly deadline: Date;
 }
 type Callback<Response> = (error: ServiceError | null, response: Response) => void;
-type Call<Response> = (
-  client: KVClient,
+type Call<Response, Stub = KVClient> = (
+  client: Stub,
   options: CallOptions,
   callback: Callback<Response>,
 ) => void;
@@ -96,6 +124,7 @@ class Client implements KeychainClient {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #clients: readonly KVClient[];
+  readonly #telemetry: readonly TelemetryClient[];
   readonly #cluster: ClusterVerbs;
   readonly #seed: Uint8Array;
   readonly #lanes: RequestIds[] = [];
@@ -119,18 +148,20 @@ class Client implements KeychainClient {
     this.#seed = random.bytes(16);
     const credentials = ChannelCredentials.createInsecure();
     this.#clients = endpoints.map((at) => new KVClient(at, credentials, clientOptions));
+    this.#telemetry = endpoints.map((at) => new TelemetryClient(at, credentials, clientOptions));
     this.#cluster = clusterVerbs({ addresses: endpoints, clock });
   }
 
   async get(key: Key, options: GetOptions = {}): Promise<GetResponse | undefined> {
     const request = { key: bytesOf(key), node: options.node ?? '' };
+    const metadata = metadataOf(options);
     try {
       return await runOperation<GetResponse>(this.#clock, {
         kind: 'read',
         timeoutMs: this.#timeoutOf(options),
         renew: () => false,
         ...this.#attempts<GetResponse>(() => (client, call, done) => {
-          client.get(request, noMetadata, call, done);
+          client.get(request, metadata, call, done);
         }),
       });
     } catch (error) {
@@ -141,19 +172,20 @@ class Client implements KeychainClient {
 
   put(key: Key, value: Key, options: OperationOptions = {}): Promise<PutResponse> {
     const entry = { key: bytesOf(key), value: bytesOf(value) };
+    const metadata = metadataOf(options);
     return this.#write<PutResponse>(
       options,
-      (request) => (client, call, done) =>
-        client.put({ ...entry, request }, noMetadata, call, done),
+      (request) => (client, call, done) => client.put({ ...entry, request }, metadata, call, done),
     );
   }
 
   delete(key: Key, options: OperationOptions = {}): Promise<DeleteResponse> {
     const entry = { key: bytesOf(key) };
+    const metadata = metadataOf(options);
     return this.#write<DeleteResponse>(
       options,
       (request) => (client, call, done) =>
-        client.delete({ ...entry, request }, noMetadata, call, done),
+        client.delete({ ...entry, request }, metadata, call, done),
     );
   }
 
@@ -173,10 +205,45 @@ class Client implements KeychainClient {
     return this.#cluster.removeMember(id, this.#timeoutOf(options));
   }
 
+  trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {
+    const request = {
+      traceId: typeof trace === 'string' ? Buffer.from(trace, 'hex') : noBytes,
+      entry: typeof trace === 'number' ? { generation: 0, index: trace } : undefined,
+      request: undefined,
+      keep: false,
+    };
+    return this.#ask(options, (client, call, done) =>
+      client.getTrace(request, noMetadata, call, done),
+    );
+  }
+
+  setLogLevel(
+    level: string,
+    process = '',
+    options: OperationOptions = {},
+  ): Promise<SetLogLevelResponse> {
+    return this.#ask(options, (client, call, done) =>
+      client.setLogLevel({ level, process }, noMetadata, call, done),
+    );
+  }
+
+  /** Of the Telemetry service of the endpoint in use; asking twice does no harm. */
+  #ask<Response>(
+    options: OperationOptions,
+    call: Call<Response, TelemetryClient>,
+  ): Promise<Response> {
+    return runOperation<Response>(this.#clock, {
+      kind: 'read',
+      timeoutMs: this.#timeoutOf(options),
+      renew: () => false,
+      ...this.#attempts<Response, TelemetryClient>(() => call, this.#telemetry),
+    });
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const client of this.#clients) client.close();
+    for (const client of [...this.#clients, ...this.#telemetry]) client.close();
     this.#cluster.close();
   }
 
@@ -235,26 +302,28 @@ class Client implements KeychainClient {
   }
 
   /** The part of a plan that is about endpoints. */
-  #attempts<Response>(
-    callOf: () => Call<Response>,
+  #attempts<Response, Stub extends GrpcClient = KVClient>(
+    callOf: () => Call<Response, Stub>,
+    stubs: readonly Stub[] = this.#clients as readonly GrpcClient[] as readonly Stub[],
   ): Pick<OperationPlan<Response>, 'attempt' | 'leave' | 'isPatient'> {
     let index = this.#preferred;
     return {
       isPatient: this.#clients.length === 1,
       attempt: (remainingMs) => {
         index = this.#preferred;
-        return this.#attempt(index, remainingMs, callOf());
+        return this.#attempt(stubs, index, remainingMs, callOf());
       },
       leave: () => this.#leave(index),
     };
   }
 
-  async #attempt<Response>(
+  async #attempt<Response, Stub extends GrpcClient>(
+    stubs: readonly Stub[],
     index: number,
     remainingMs: number,
-    call: Call<Response>,
+    call: Call<Response, Stub>,
   ): Promise<AttemptResult<Response>> {
-    const client = this.#clients[index];
+    const client = stubs[index];
     if (client === undefined || this.#isClosed) return { type: 'closed' };
     const wall = this.#clock.wall();
     if (!(await isReady(client, new Date(wall + Math.min(connectMs, remainingMs))))) {
@@ -280,6 +349,13 @@ class Client implements KeychainClient {
   #leave(index: number): void {
     if (this.#preferred === index) this.#preferred = (index + 1) % this.#clients.length;
   }
+}
+
+function metadataOf({ traceparent }: OperationOptions): Metadata {
+  if (traceparent === undefined) return noMetadata;
+  const metadata = new Metadata();
+  metadata.set('traceparent', traceparent);
+  return metadata;
 }
 
 function bytesOf(key: Key): Uint8Array {

@@ -8,11 +8,13 @@ import { KeychainError } from '../base/errors.js';
 import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import { Connections, dialServerStream } from '../wire/grpc-channel.js';
+import { type Jaeger, startJaeger } from './jaeger.js';
 import type { LimitFlags, TimingFlags } from './options.js';
 import { type ReadyNotice, say, untilStopped } from './process.js';
 import { table } from './table.js';
+import { type TelemetryFlags, telemetryArgs } from './telemetry-flags.js';
 
-export interface DemoFlags extends TimingFlags, LimitFlags {
+export interface DemoFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly coordinators: number;
   readonly nodes: number;
   readonly proxies: number;
@@ -21,6 +23,7 @@ export interface DemoFlags extends TimingFlags, LimitFlags {
   readonly grpcPort: number;
   readonly basePort: number;
   readonly json: boolean;
+  readonly jaeger: boolean;
 }
 
 /** One process of the demo, as it stands in cluster.json. */
@@ -43,22 +46,48 @@ const stopMs = 5_000;
 export async function runDemo(flags: DemoFlags): Promise<void> {
   const dir = resolve(flags.dataDir);
   await mkdir(dir, { recursive: true });
-  const planned = await plan(flags, dir);
-  const demo = new Demo(planned, dir);
   const stopped = untilStopped();
+  const jaeger = flags.jaeger ? await startDemoJaeger(flags, dir) : undefined;
+  const planned = await plan({ ...flags, ...(jaeger && { otlp: jaeger.otlp }) }, dir);
+  const demo = new Demo(planned, dir);
   try {
     progress(`starting ${planned.length} processes in ${dir}`);
     await demo.start();
     const isReady = await Promise.race([demo.ready().then(() => true), stopped.then(() => false)]);
     if (isReady) {
       await writeClusterFile(dir, planned);
+      const link = jaeger === undefined ? '' : await firstTrace(planned, jaeger);
       if (flags.json) process.stdout.write(`${JSON.stringify(clusterJson(planned))}\n`);
       else process.stdout.write(welcome(planned));
+      if (link !== '') say(`The first write, hop by hop: ${link}`);
       await stopped;
     }
   } finally {
     await demo.stop();
+    await jaeger?.stop();
   }
+}
+
+/** Jaeger at its usual ports; where the demo takes any free ones, so does it. */
+async function startDemoJaeger({ basePort }: DemoFlags, dir: string): Promise<Jaeger> {
+  const [otlpPort = 0, pagePort = 0, grpcPort = 0] =
+    basePort === 0 ? await freePorts(3) : [4318, 16_686, 16_685];
+  const jaeger = await startJaeger({ dir, env: process.env, otlpPort, pagePort, grpcPort });
+  progress(`Jaeger runs: ${jaeger.page}`);
+  return jaeger;
+}
+
+/** Writes one key with a trace of its own; the page that shows it. */
+async function firstTrace(processes: readonly DemoProcess[], { page }: Jaeger): Promise<string> {
+  const proxy = processes.find(({ role }) => role === 'proxy');
+  if (proxy === undefined) return '';
+  const response = await fetch(`http://${proxy.http}/v1/keys/demo/first-write`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/octet-stream', 'x-keychaindb-trace': '1' },
+    body: 'follow me',
+  });
+  await response.arrayBuffer();
+  return `${page}/trace/${response.headers.get('x-keychaindb-trace-id') ?? ''}`;
 }
 
 function progress(text: string): void {
@@ -108,7 +137,7 @@ async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess
     if (dataDir !== '') argv.push('--data-dir', dataDir);
     if (role === 'coordinator') argv.push('--initial-cluster', initialCluster);
     else argv.push('--coordinators', addresses);
-    argv.push(...timingArgs(flags));
+    argv.push(...timingArgs(flags), ...telemetryArgs(flags));
     if (role !== 'coordinator') argv.push(...limitArgs(flags));
     return { ...process_, pid: 0, dataDir, argv };
   });

@@ -1,4 +1,5 @@
 import { createServer } from 'node:http';
+import { type Metrics, metricsContentType } from '../telemetry/metrics.js';
 import { bindError } from '../wire/grpc-server.js';
 
 export interface HealthCheck {
@@ -12,15 +13,26 @@ export interface HealthServer {
   close(): Promise<void>;
 }
 
-/** /livez, /readyz[?verbose] and /healthz of a coordinator or a node; a proxy's stand in its gateway. */
+/** /livez, /readyz[?verbose], /healthz and /metrics of a coordinator or a node; a proxy's stand in its gateway. */
 export function startHealthServer(
   address: string,
   checks: () => readonly HealthCheck[],
+  metrics: Metrics,
 ): Promise<HealthServer> {
   const server = createServer((request, response) => {
-    const { status, type, body } = answer(request.url ?? '/', checks);
-    response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-    response.end(body);
+    const send = ({ status, type, body }: Answer): void => {
+      const length = Buffer.byteLength(body);
+      response.writeHead(status, { 'content-type': type, 'content-length': length });
+      response.end(body);
+    };
+    if (request.url?.split('?')[0] !== '/metrics') {
+      send(answer(request.url ?? '/', checks));
+      return;
+    }
+    metrics.text().then(
+      (body) => send({ status: 200, type: metricsContentType, body }),
+      (error: unknown) => send({ status: 500, type: 'text/plain', body: `${String(error)}\n` }),
+    );
   });
   const colon = address.lastIndexOf(':');
   const host = address.slice(0, colon);
@@ -41,10 +53,13 @@ export function startHealthServer(
   });
 }
 
-function answer(
-  url: string,
-  checks: () => readonly HealthCheck[],
-): { readonly status: number; readonly type: string; readonly body: string } {
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+function answer(url: string, checks: () => readonly HealthCheck[]): Answer {
   const plain = 'text/plain; charset=utf-8';
   const [path, query = ''] = url.split('?');
   if (path === '/livez') return { status: 200, type: plain, body: 'ok\n' };

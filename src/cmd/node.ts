@@ -1,21 +1,29 @@
+import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
+import { NodeMeter } from '../chain/meter.js';
+import { nodeMetrics } from '../chain/metrics.js';
 import { emptyStore, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvService } from '../chain/service.js';
+import { placeIn } from '../chain/tracing.js';
 import { ChainService } from '../gen/keychaindb/v1/chain.js';
 import { CoordinatorService, MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
+import { type GetTraceRequest, TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { RocksEngine } from '../log/rocks-engine.js';
+import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { startHealthServer } from './health-server.js';
 import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
-import { announce, fatal, say, untilStopped } from './process.js';
+import { announce, fatal, untilStopped } from './process.js';
+import { startTelemetry } from './telemetry.js';
+import type { TelemetryFlags } from './telemetry-flags.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags {
+export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -28,29 +36,54 @@ export interface NodeFlags extends TimingFlags, LimitFlags {
 /** Runs one chain node until it is told to stop: one incarnation after the other, on one store. */
 export async function runNode(flags: NodeFlags): Promise<void> {
   const { id, dataDir } = flags;
+  const telemetry = await startTelemetry('node', id, flags);
+  const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
+  let engine: RocksEngine | undefined;
   const folder = await DataFolder.open({
     dir: dataDir,
     kind: 'node',
     id,
     random: systemRandom,
-    openEngine: (dir) => RocksEngine.open(dir),
+    openEngine: async (dir) => {
+      engine = await RocksEngine.open(dir);
+      return engine;
+    },
   });
-  const die = fatal(id);
+  const die = fatal(logger);
+  const meter = new NodeMeter();
   let current: NodeHandle | undefined;
   const node = (): NodeHandle => {
     if (current !== undefined) return current;
     throw new KeychainError('NOT_SERVING', `${id} is starting`);
   };
-  const http = await startHealthServer(flags.http, () => [
+  nodeMetrics({
+    metrics,
+    meter,
+    node: () => current,
+    now: () => systemClock.monotonic(),
+    storage: (property) => engine?.property(property) ?? Number.NaN,
+  });
+  const checks = () => [
     { name: 'chain', failed: isServing(current) ? '' : 'this node does not serve in the chain' },
-  ]);
+  ];
+  const http = await startHealthServer(flags.http, checks, metrics);
+  const find = async ({ traceId, entry, request }: GetTraceRequest) =>
+    (await current?.tracing.find({
+      traceId: traceId.byteLength > 0 ? toHex(traceId) : undefined,
+      id: entry,
+      request,
+    })) ?? [];
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
     services: [
       { definition: KVService, implementation: nodeKvService(node) },
       { definition: ChainService, implementation: nodeChainService(node) },
+      {
+        definition: TelemetryService,
+        implementation: telemetryService({ id, log: logger, traces, find }),
+      },
     ],
   });
   const address = flags.advertise ?? listener.address;
@@ -63,10 +96,10 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     folder,
     id,
     fatal: die,
-    notice: (text) => say(`${id}: ${text}`),
+    notice: (text) => logger.warn(text),
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
   });
-  announce(id, listener.address, http.address);
+  announce(logger, listener.address, http.address);
   let above = 0;
   while (!stopped) {
     const handle = await startNode({
@@ -91,19 +124,29 @@ export async function runNode(flags: NodeFlags): Promise<void> {
       limits: limitsOf(flags),
       fatal: die,
       notice: (text) => {
-        if (text !== '') say(`${id}: ${text}`);
+        if (text !== '') logger.warn(text);
+      },
+      telemetry: {
+        meter,
+        sink: traces,
+        originMs: () => telemetry.wall.origin(),
+        contentBytes: telemetry.contentBytes,
       },
     });
     current = handle;
-    const serving = handle.events$.subscribe(({ type }) => {
-      if (type === 'Activated') listener.serving(isServing(handle));
+    const serving = handle.events$.subscribe((event) => {
+      if (event.type !== 'Activated') return;
+      listener.serving(isServing(handle));
+      const { epoch, position, role } = placeIn(event.view, handle.state.self);
+      logger.info({ epoch, position, role }, `takes part in epoch ${epoch} as ${role}`);
     });
     const removal = await Promise.race([handle.removed, stop]);
     serving.unsubscribe();
     listener.serving(false);
     await handle.close();
     if (removal === undefined) break;
-    say(`${id}: ${removal.why}; starting anew${removal.wipe ? ' from an empty store' : ''}`);
+    const how = removal.wipe ? ' from an empty store' : '';
+    logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
     if (removal.wipe) log = await emptyStore(log, folder, die);
   }
@@ -111,6 +154,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   connections.close();
   await http.close();
   await log.close();
+  await telemetry.close();
 }
 
 function isServing(node: NodeHandle | undefined): boolean {

@@ -1,4 +1,5 @@
 import { KeychainError } from '../base/errors.js';
+import type { Logger } from '../telemetry/log.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
 
 /** What a role tells whoever started it, over IPC where there is any. */
@@ -13,11 +14,11 @@ export function say(text: string): void {
 }
 
 /** Ends the process at once: nothing after a broken invariant or a failed sync is ever acknowledged. */
-export function fatal(who: string): (error: unknown) => void {
+export function fatal(log: Logger): (error: unknown) => void {
   return (error) => {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    const message = error instanceof KeychainError ? error.message : text;
-    say(`${who}: ${message}`);
+    const reason = error instanceof KeychainError ? error.reason : 'INTERNAL';
+    log.fatal({ reason }, error instanceof KeychainError ? error.message : text);
     process.exit(exitCodes.failed);
   };
 }
@@ -29,8 +30,8 @@ export function failed(thrown: unknown): number {
   return exitCodeOf(error);
 }
 
-export function announce(who: string, grpc: string, http: string): void {
-  say(`${who}: gRPC on ${grpc}, HTTP on ${http}`);
+export function announce(log: Logger, grpc: string, http: string): void {
+  log.info({ grpc, http }, `gRPC on ${grpc}, HTTP on ${http}`);
   const notice: ReadyNotice = { ready: true, grpc, http };
   process.send?.(notice);
 }

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { logLevels } from '../telemetry/log-levels.js';
 import type { CoordinatorFlags } from './coordinator.js';
 import type { DemoFlags } from './demo.js';
 import { exitCodes } from './exit-codes.js';
@@ -16,13 +16,9 @@ import {
 } from './options.js';
 import { failed } from './process.js';
 import type { ProxyFlags } from './proxy.js';
+import { addTelemetryFlags } from './telemetry-flags.js';
 import * as verbs from './verbs.js';
-
-/** The version of the package. */
-export function version(): string {
-  const file = new URL('../../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
+import { version } from './version.js';
 
 /** Parses the arguments and runs a verb; sets the exit code (docs/names.md). */
 export async function run(argv: readonly string[]): Promise<void> {
@@ -53,6 +49,8 @@ export function program(): Command {
     client('status', 'the chain, the coordinators, and what is wrong').action(verb(verbs.status)),
   );
   root.addCommand(chain());
+  root.addCommand(trace());
+  root.addCommand(logLevel());
   root
     .command('version')
     .description('print the version')
@@ -93,7 +91,7 @@ function coordinator(): Command {
         .argParser(initialCluster)
         .makeOptionMandatory(),
     );
-  return addTimingFlags(command).action(async (flags: CoordinatorFlags) => {
+  return addTelemetryFlags(addTimingFlags(command)).action(async (flags: CoordinatorFlags) => {
     const { runCoordinator } = await import('./coordinator.js');
     await runCoordinator(flags);
     process.exit(exitCodes.ok);
@@ -119,7 +117,7 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  return addLimitFlags(addTimingFlags(coordinatorsFlag(command))).action(
+  return addTelemetryFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))).action(
     async (flags: NodeFlags) => {
       const { runNode } = await import('./node.js');
       await runNode(flags);
@@ -130,7 +128,7 @@ function node(): Command {
 
 function proxy(): Command {
   const command = role('proxy', 'run a proxy', 'where it serves HTTP JSON');
-  return addLimitFlags(addTimingFlags(coordinatorsFlag(command))).action(
+  return addTelemetryFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))).action(
     async (flags: ProxyFlags) => {
       const { runProxy } = await import('./proxy.js');
       await runProxy(flags);
@@ -164,12 +162,20 @@ function demo(): Command {
         .argParser(port)
         .default(7100),
     )
+    .addOption(
+      flag(
+        '--jaeger',
+        'run the jaeger of JAEGER_BIN or the PATH, and show the way of a write',
+      ).default(false),
+    )
     .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
-  return addLimitFlags(addTimingFlags(command)).action(async (flags: DemoFlags) => {
-    const { runDemo } = await import('./demo.js');
-    await runDemo(flags);
-    process.exit(exitCodes.ok);
-  });
+  return addTelemetryFlags(addLimitFlags(addTimingFlags(command))).action(
+    async (flags: DemoFlags) => {
+      const { runDemo } = await import('./demo.js');
+      await runDemo(flags);
+      process.exit(exitCodes.ok);
+    },
+  );
 }
 
 function client(name: string, description: string): Command {
@@ -210,11 +216,26 @@ function put(): Command {
   return client('put', 'store a value; - reads it from stdin')
     .argument('<key>')
     .argument('<value>')
+    .addOption(flag('--trace', 'draw the way of this write through the cluster').default(false))
     .action(verb(verbs.put));
 }
 
 function del(): Command {
   return client('del', 'delete a key').argument('<key>').action(verb(verbs.del));
+}
+
+function trace(): Command {
+  return client('trace', 'draw a trace that the processes still remember')
+    .argument('<id>', 'of a trace: 32 hexadecimal digits; or the revision of a write')
+    .addOption(flag('--attributes', 'show what the spans say').default(false))
+    .action(verb(verbs.trace));
+}
+
+function logLevel(): Command {
+  return client('log-level', 'change what a process logs, while it runs')
+    .argument('<level>', logLevels.join(', '))
+    .addOption(flag('--process <id>', 'of this process; without it the proxy that answers'))
+    .action(verb(verbs.logLevel));
 }
 
 function chain(): Command {

@@ -1,17 +1,28 @@
 import { systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
-import { CoordinatorService, MemberState } from '../gen/keychaindb/v1/coordinator.js';
+import {
+  type ClusterStatusResponse,
+  CoordinatorService,
+  MemberState,
+} from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
+import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { startGateway } from '../proxy/gateway.js';
-import { startProxy } from '../proxy/runtime.js';
+import { proxyMetrics } from '../proxy/metrics.js';
+import { type ProxyHandle, startProxy } from '../proxy/runtime.js';
 import { coordinatorService, kvService } from '../proxy/service.js';
-import { clusterVerbs } from '../retry/cluster-verbs.js';
+import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
+import { TelemetryPeers } from '../telemetry/peers.js';
+import { RequestMeter } from '../telemetry/request-meter.js';
+import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi, dialServerStream } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
+import { startTelemetry } from './telemetry.js';
+import type { TelemetryFlags } from './telemetry-flags.js';
 
-export interface ProxyFlags extends TimingFlags, LimitFlags {
+export interface ProxyFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly http: string;
@@ -21,9 +32,14 @@ export interface ProxyFlags extends TimingFlags, LimitFlags {
 /** Runs one proxy until it is told to stop. */
 export async function runProxy(flags: ProxyFlags): Promise<void> {
   const { id, coordinators } = flags;
+  const telemetry = await startTelemetry('proxy', id, flags);
+  const { log, traces, metrics, own } = telemetry;
   const connections = new Connections();
   const clock = systemClock;
   const limits = limitsOf(flags);
+  const cluster = clusterVerbs({ addresses: coordinators, clock });
+  const meter = new RequestMeter();
+  const peers = new TelemetryPeers(connections, clock, () => processes(proxy, cluster));
   const proxy = startProxy({
     id,
     clock,
@@ -35,9 +51,27 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     },
     nodes: dialBidi(connections, 'sessions', KVService.session),
     limits,
-    fatal: fatal(id),
+    telemetry: {
+      meter,
+      own,
+      sink: traces,
+      ratio: telemetry.ratio,
+      slowMs: telemetry.slowMs,
+      contentBytes: telemetry.contentBytes,
+      micros: (ms) => telemetry.wall.micros(ms),
+      keep: async (request, traceId) => {
+        const asked = Buffer.from(traceId, 'hex');
+        const wanted = { traceId: asked, entry: undefined, request, keep: true };
+        return (await peers.getTrace(wanted)).spans;
+      },
+      noted: ({ traceId, verb, milliseconds, reason }) => {
+        const fields = { trace_id: traceId, verb, ms: Math.round(milliseconds), reason };
+        log.warn(fields, reason === '' ? 'a write was slow' : 'a write failed');
+      },
+    },
+    fatal: fatal(log),
   });
-  const cluster = clusterVerbs({ addresses: coordinators, clock });
+  proxyMetrics(metrics, meter, proxy);
   const colon = flags.http.lastIndexOf(':');
   const gateway = await startGateway({
     host: flags.http.slice(0, colon),
@@ -47,26 +81,48 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     cluster,
     random: systemRandom,
     limits,
+    metrics,
   });
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
     services: [
-      { definition: KVService, implementation: kvService(proxy, clock) },
+      { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },
       {
         definition: CoordinatorService,
         implementation: coordinatorService(proxy, cluster, clock),
+      },
+      {
+        definition: TelemetryService,
+        implementation: telemetryService({ id, log, traces, others: peers }),
       },
     ],
   });
   proxy.view$.subscribe(({ members }) => {
     listener.serving(members.some((m) => m.state === MemberState.SERVING));
   });
-  announce(id, listener.address, gateway.address);
+  announce(log, listener.address, gateway.address);
   await untilStopped();
   await proxy.close();
   await listener.close();
   await gateway.close();
   cluster.close();
   connections.close();
+  await telemetry.close();
 }
+
+/** host:port of every node and coordinator, by id: of the view, and of the coordinators where they answer. */
+async function processes(
+  { view }: ProxyHandle,
+  cluster: ClusterVerbs,
+): Promise<ReadonlyMap<string, string>> {
+  const members = [...(view?.members ?? []), ...(view?.others ?? [])];
+  const nodes = members.map(({ id, address }) => [id, address] as const);
+  const { members: group } = await cluster
+    .status(statusMs)
+    .catch((): Pick<ClusterStatusResponse, 'members'> => ({ members: {} }));
+  return new Map([...nodes, ...Object.entries(group)]);
+}
+
+/** Milliseconds that coordinators may take to say where they are. */
+const statusMs = 1_000;

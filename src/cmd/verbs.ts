@@ -1,6 +1,20 @@
-import { connect, type KeychainClient, type Member, type View } from '../client/client.js';
+import { toHex } from '../base/bytes.js';
+import { systemClock } from '../base/clock.js';
+import { systemRandom } from '../base/random.js';
+import {
+  connect,
+  type GetTraceResponse,
+  type KeychainClient,
+  KeychainError,
+  type Member,
+  type View,
+} from '../client/client.js';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from '../proxy/json.js';
+import { jaegerJson } from '../telemetry/jaeger-json.js';
+import { type Span, SpanKind, spanOf } from '../telemetry/span.js';
+import { parseTraceId } from '../telemetry/trace-context.js';
+import { waterfall } from '../telemetry/waterfall.js';
 import { exitCodes } from './exit-codes.js';
 import { failed, say } from './process.js';
 import { table } from './table.js';
@@ -43,10 +57,122 @@ export function get(key: string, flags: ClientFlags & { readonly node?: string }
   });
 }
 
-export function put(key: string, value: string, flags: ClientFlags): Promise<number> {
+export function put(
+  key: string,
+  value: string,
+  flags: ClientFlags & { readonly trace?: boolean },
+): Promise<number> {
   return withClient(flags, async (client) => {
-    const response = await client.put(key, value === '-' ? await stdin() : value);
+    const bytes = value === '-' ? await stdin() : value;
+    if (flags.trace === true) return putTraced(client, key, bytes, flags);
+    const response = await client.put(key, bytes);
     print(flags.output === 'json' ? putJson(response) : `revision ${response.revision}`);
+    return exitCodes.ok;
+  });
+}
+
+/** Milliseconds that a trace may take until every serving node has told its part. */
+const wholeTraceMs = 2_000;
+/** Milliseconds between two looks. */
+const lookMs = 50;
+
+async function putTraced(
+  client: KeychainClient,
+  key: string,
+  value: string | Uint8Array,
+  flags: ClientFlags,
+): Promise<number> {
+  const traceId = systemRandom.bytes(16);
+  const spanId = toHex(systemRandom.bytes(8));
+  const id = toHex(traceId);
+  const from = performance.timeOrigin + performance.now();
+  const response = await client.put(key, value, { traceparent: `00-${id}-${spanId}-01` });
+  const own: Span = spanOf(
+    { service: 'keychaindb-cli', instance: 'cli' },
+    {
+      traceId: id,
+      spanId,
+      parentId: '',
+      name: 'keychaindb put',
+      kind: SpanKind.CLIENT,
+      startUs: from * 1_000,
+      endUs: (performance.timeOrigin + performance.now()) * 1_000,
+      attributes: {},
+    },
+  );
+  const { members } = await client.members();
+  const serving = members.filter((m) => m.state === MemberState.SERVING).length;
+  const { spans, silent } = await wholeTrace(client, id, serving);
+  if (flags.output === 'json') print(jaegerJson([own, ...spans]));
+  else {
+    print(`revision ${response.revision}`);
+    print(waterfall([own, ...spans], { width: terminalWidth() }));
+  }
+  for (const name of silent) say(`${name} could not be asked for its part of the trace`);
+  return exitCodes.ok;
+}
+
+/** A node tells its part a moment after the answer: waits until all who serve have, for a while. */
+async function wholeTrace(
+  client: KeychainClient,
+  id: string,
+  serving: number,
+): Promise<GetTraceResponse> {
+  const until = performance.now() + wholeTraceMs;
+  for (;;) {
+    const found = await client.trace(id);
+    const hops = found.spans.filter(({ name }) => name === 'chain.write' || name === 'chain.apply');
+    if (hops.length >= serving || performance.now() > until) return found;
+    await new Promise<void>((resolve) => {
+      systemClock.after(lookMs, resolve);
+    });
+  }
+}
+
+function terminalWidth(): number {
+  return Math.max(60, process.stdout.columns || 120);
+}
+
+/** Exit code 3 where nobody remembers it. */
+export function trace(
+  id: string,
+  flags: ClientFlags & { readonly attributes?: boolean },
+): Promise<number> {
+  return withClient(flags, async (client) => {
+    const isRevision = /^\d{1,16}$/.test(id);
+    const traceId = parseTraceId(id);
+    if (!isRevision && traceId === undefined) {
+      const message = 'a trace has 32 hexadecimal digits; a revision is a number';
+      throw new KeychainError('BAD_REQUEST', `id: "${id}" is neither: ${message}`, { field: 'id' });
+    }
+    const { spans, silent } = await client.trace(isRevision ? Number(id) : (traceId ?? ''));
+    for (const name of silent) say(`${name} could not be asked for its part of the trace`);
+    if (spans.length === 0) {
+      say(
+        `TRACE_NOT_FOUND: no process remembers ${isRevision ? `the write of revision ${id}` : `trace ${id}`}: a node remembers its newest 4,096 group commits, a process its newest 8,192 spans`,
+      );
+      return exitCodes.notFound;
+    }
+    print(
+      flags.output === 'json'
+        ? jaegerJson(spans)
+        : waterfall(spans, { width: terminalWidth(), attributes: flags.attributes === true }),
+    );
+    return exitCodes.ok;
+  });
+}
+
+export function logLevel(
+  level: string,
+  flags: ClientFlags & { readonly process?: string },
+): Promise<number> {
+  return withClient(flags, async (client) => {
+    const { process: named, before } = await client.setLogLevel(level, flags.process);
+    print(
+      flags.output === 'json'
+        ? JSON.stringify({ process: named, before, level })
+        : `${named}: ${before} → ${level}`,
+    );
     return exitCodes.ok;
   });
 }

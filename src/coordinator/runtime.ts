@@ -43,6 +43,8 @@ export interface CoordinatorHandle {
   addMember(id: string, address: string, timeoutMs: number): Promise<void>;
   removeMember(id: string, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
+  /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
+  readonly proposingForMs: number | undefined;
   readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
   readonly acceptWatch: Acceptor<View, WatchViewsRequest>;
   close(): void;
@@ -64,6 +66,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #stopTicks: Cancel;
   readonly #channels = new Set<Channel<never>>();
   #proposing = false;
+  #proposedAt: number | undefined;
   #isLeader = false;
   #isClosed = false;
 
@@ -90,6 +93,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
       }),
     );
     this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#look());
+  }
+
+  get proposingForMs(): number | undefined {
+    return this.#proposedAt === undefined ? undefined : this.#clock.monotonic() - this.#proposedAt;
   }
 
   get view(): View | undefined {
@@ -164,7 +171,9 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const { raft } = this.#options;
     const deadline = this.#clock.monotonic() + timeoutMs;
     const payload = RegistryCommand.encode(command).finish();
+    this.#proposedAt ??= this.#clock.monotonic();
     const outcome = await raft.propose(payload, { timeoutMs });
+    this.#proposedAt = undefined;
     if (outcome.type === 'unknown') {
       throw new KeychainError(
         'OUTCOME_UNKNOWN',
@@ -206,9 +215,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
         : detect(registry.state, this.#detector, timing, this.#clock.monotonic());
     if (command === undefined) return;
     this.#proposing = true;
+    this.#proposedAt = this.#clock.monotonic();
     const payload = RegistryCommand.encode(command).finish();
     void raft.propose(payload, { timeoutMs: commandTimeoutMs }).then((outcome) => {
       this.#proposing = false;
+      this.#proposedAt = undefined;
       // What was refused is decided anew at the next tick, not at once and for ever.
       const isDone =
         outcome.type === 'applied' && RegistryResult.decode(outcome.result).reason === '';

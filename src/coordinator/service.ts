@@ -1,7 +1,9 @@
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
+import { KeychainError, reasonStatus } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { CoordinatorServer } from '../gen/keychaindb/v1/coordinator.js';
+import type { RequestMeter } from '../telemetry/request-meter.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
 import { toServiceError } from '../wire/grpc-errors.js';
 import type { CoordinatorHandle } from './runtime.js';
@@ -13,19 +15,43 @@ const answerEarlyMs = 50;
 export function coordinatorService(
   coordinator: CoordinatorHandle,
   clock: Clock,
+  meter: RequestMeter,
 ): CoordinatorServer {
+  const reply = (verb: string, done: Promise<void>, callback: Callback): void => {
+    const from = clock.monotonic();
+    const count = (reason: string): void =>
+      meter.observe(verb, reasonStatus(reason), reason, clock.monotonic() - from);
+    done.then(
+      () => {
+        count('');
+        callback(null, {});
+      },
+      (error: unknown) => {
+        count(KeychainError.from(error).reason);
+        callback(toServiceError(error));
+      },
+    );
+  };
   return {
-    getMembers: (_call, callback) => callback(null, { view: coordinator.shownView() }),
+    getMembers: (_call, callback) => {
+      meter.observe('get_members', 'OK', '', 0);
+      callback(null, { view: coordinator.shownView() });
+    },
     addMember: (call, callback) => {
       const { id, address } = call.request;
-      reply(coordinator.addMember(id, address, timeoutOf(call, clock)), callback);
+      const done = coordinator.addMember(id, address, timeoutOf(call, clock));
+      reply('add_member', done, callback);
     },
     removeMember: (call, callback) => {
-      reply(coordinator.removeMember(call.request.id, timeoutOf(call, clock)), callback);
+      const done = coordinator.removeMember(call.request.id, timeoutOf(call, clock));
+      reply('remove_member', done, callback);
     },
     joinCluster: (_call, callback) => callback(notYet),
     removeFromCluster: (_call, callback) => callback(notYet),
-    clusterStatus: (_call, callback) => callback(null, coordinator.status()),
+    clusterStatus: (_call, callback) => {
+      meter.observe('cluster_status', 'OK', '', 0);
+      callback(null, coordinator.status());
+    },
     watchViews: serveServerStream(coordinator.acceptWatch),
     heartbeat: serveBidi(coordinator.acceptHeartbeat),
   };
@@ -38,12 +64,7 @@ const notYet = {
     'changes of the coordinators themselves come later: name them all with --initial-cluster',
 } as const;
 
-function reply(done: Promise<void>, callback: sendUnaryData<Record<string, never>>): void {
-  done.then(
-    () => callback(null, {}),
-    (error: unknown) => callback(toServiceError(error)),
-  );
-}
+type Callback = sendUnaryData<Record<string, never>>;
 
 function timeoutOf(call: ServerUnaryCall<unknown, unknown>, clock: Clock): number {
   const deadline = call.getDeadline();

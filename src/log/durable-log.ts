@@ -161,6 +161,12 @@ export class DurableLog implements EventLog {
     }
   }
 
+  async blockEndingAt(index: number): Promise<LogBlock | undefined> {
+    const key = blockKey(index);
+    const sealed = await this.#engine.get(key);
+    return sealed === undefined ? undefined : decodeBlock(unseal(key, sealed));
+  }
+
   async *follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock> {
     const cursor = new Cursor(after);
     const stop = (): void => cursor.end();

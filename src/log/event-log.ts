@@ -59,6 +59,8 @@ export interface EventLog {
   settled(): Promise<void>;
   /** Durable blocks after `after` (a block's end), oldest first, checked; ends at `synced`. Throws KeychainError CORRUPT. */
   read(after: EntryId): AsyncIterable<LogBlock>;
+  /** The durable block whose last entry has this index; undefined where none ends there. */
+  blockEndingAt(index: number): Promise<LogBlock | undefined>;
   /** History after `after`, then live, durable blocks only. Ends when the signal aborts, the log closes, or `after` is cut away. */
   follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock>;
   /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */

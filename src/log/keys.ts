@@ -8,6 +8,7 @@ import { EntryId } from '../gen/keychaindb/v1/log.js';
  *   o key                          newest committed object
  *   s client id [, seq]            session; outcome of a request
  *   b number                       marker of a batch that carried no block, or a cut
+ *   h last index of the block      hop record: when a traced block passed
  */
 const prefix = (letter: string): Uint8Array => new TextEncoder().encode(letter);
 
@@ -16,6 +17,7 @@ export const blockPrefix = prefix('l');
 export const objectPrefix = prefix('o');
 export const sessionPrefix = prefix('s');
 export const markerPrefix = prefix('b');
+export const hopPrefix = prefix('h');
 
 const clientIdBytes = 16;
 
@@ -51,6 +53,14 @@ export function parseOutcomeKey(key: Uint8Array): {
   const clientId = key.slice(1, 1 + clientIdBytes);
   const isSession = key.byteLength === 1 + clientIdBytes;
   return { clientId, seq: isSession ? undefined : readUint64(key, 1 + clientIdBytes) };
+}
+
+export function hopKey(lastIndex: number): Uint8Array {
+  return join(hopPrefix, uint64(lastIndex));
+}
+
+export function hopIndexOf(key: Uint8Array): number {
+  return readUint64(key, hopPrefix.byteLength);
 }
 
 export function markerKey(number: number): Uint8Array {

@@ -64,6 +64,13 @@ export class RocksEngine implements StorageEngine {
     await file.close();
   }
 
+  /** A number that RocksDB knows of itself, e.g. `rocksdb.estimate-num-keys`; NaN where it doesn't. */
+  property(name: string): number {
+    if (this.#closed) return Number.NaN;
+    const text = this.#db.getProperty(name);
+    return text === '' ? Number.NaN : Number(text);
+  }
+
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return;

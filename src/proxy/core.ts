@@ -11,6 +11,8 @@ import {
   readAttemptMs,
   reasonAtDeadline,
 } from '../retry/retry.js';
+import { childContext } from '../telemetry/span-ids.js';
+import { isSampled } from '../telemetry/trace-context.js';
 import { errorResult, fromOperationError } from '../wire/operation-error.js';
 import { evolve } from './evolve.js';
 import * as limits from './limits.js';
@@ -207,8 +209,14 @@ function route(turn: Step, pending: Pending): ProxyNode | undefined | 'settled' 
   return 'settled';
 }
 
+/** The trace context that an attempt carries: its own span is what the node's work belongs to. */
+export function attemptTrace(trace: Uint8Array, attempt: number): Uint8Array {
+  return isSampled(trace) ? childContext(trace, 'route', attempt) : trace;
+}
+
 function messageOf(pending: Pending, id: number, now: number): Operation {
-  const { trace, operation } = pending.operation;
+  const { operation } = pending.operation;
+  const trace = attemptTrace(pending.operation.trace, id);
   const timeoutMs = Math.max(1, Math.ceil(pending.deadline - now));
   const { request } = pending;
   switch (operation?.$case) {

@@ -1,4 +1,4 @@
-import { fromHex, noBytes } from '../base/bytes.js';
+import { fromHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
@@ -58,14 +58,6 @@ export function requestIdOf(header: string | undefined): RequestId | undefined {
     );
   }
   return { clientId, seq: Number(parts[2]), answeredBelow: Number(parts[3] ?? 1) };
-}
-
-/** 25 bytes: trace id, span id, flags; no bytes where the header is absent or, as W3C asks, malformed. */
-export function traceOf(header: string | undefined): Uint8Array {
-  if (header === undefined) return noBytes;
-  const parts = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/.exec(header);
-  if (parts === null) return noBytes;
-  return fromHex(`${parts[1]}${parts[2]}${parts[3]}`) ?? noBytes;
 }
 
 export type JsonObject = Readonly<Record<string, unknown>>;

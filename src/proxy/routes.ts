@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http';
-import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import type { GetResponse, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import { type Metrics, metricsContentType } from '../telemetry/metrics.js';
+import { forced, parseTraceparent, traceIdOf } from '../telemetry/trace-context.js';
 import { fromOperationError } from '../wire/operation-error.js';
 import type { OperationLimits } from '../wire/validate.js';
 import { readJsonBody, readValueBody } from './http-body.js';
@@ -16,7 +17,6 @@ import {
   requestIdOf,
   textField,
   timeoutMsOf,
-  traceOf,
 } from './http-fields.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
 import type { ProxyHandle } from './runtime.js';
@@ -27,6 +27,7 @@ export interface RouteContext {
   readonly cluster: ClusterVerbs;
   readonly random: Random;
   readonly limits: OperationLimits;
+  readonly metrics?: Metrics;
 }
 
 export interface HttpReply {
@@ -65,6 +66,7 @@ export const routes: readonly Route[] = [
   { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
   { method: 'GET', path: '/readyz', run: ready },
   { method: 'GET', path: '/healthz', run: health },
+  { method: 'GET', path: '/metrics', run: getMetrics },
 ];
 
 function json(body: string): HttpReply {
@@ -79,10 +81,9 @@ async function getKey({ proxy, random }: RouteContext, request: HttpRequest): Pr
   const key = percentDecoded(request.rest, 'key');
   const node = new URLSearchParams(request.query).get('node') ?? '';
   const operation = { $case: 'get', value: { key, node } } as const;
-  const { result, traceparent } = await execute(proxy, random, request.message, operation);
+  const { result, headers } = await execute(proxy, random, request.message, operation);
   if (result?.$case !== 'get') throw errorOf(result);
   const accept = request.message.headers.accept;
-  const headers = traceparent === undefined ? {} : { traceparent };
   if (accept?.includes('application/octet-stream') !== true) {
     return { ...json(getJson(result.value)), headers };
   }
@@ -131,11 +132,11 @@ async function put(
 ): Promise<HttpReply> {
   const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
   const operation = { $case: 'put', value: { key, value, request } } as const;
-  const { result, traceparent } = await execute(proxy, random, message, operation);
+  const { result, headers } = await execute(proxy, random, message, operation);
   if (result?.$case !== 'put') throw errorOf(result);
   return {
     ...json(putJson(result.value)),
-    headers: traceparent === undefined ? {} : { traceparent },
+    headers,
   };
 }
 
@@ -146,18 +147,18 @@ async function deleteKey(
   const key = percentDecoded(rest, 'key');
   const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
   const operation = { $case: 'delete', value: { key, request } } as const;
-  const { result, traceparent } = await execute(proxy, random, message, operation);
+  const { result, headers } = await execute(proxy, random, message, operation);
   if (result?.$case !== 'delete') throw errorOf(result);
   return {
     ...json(deleteJson(result.value)),
-    headers: traceparent === undefined ? {} : { traceparent },
+    headers,
   };
 }
 
 interface Executed {
   readonly result: OperationResult['result'];
-  /** Of a trace that was begun here because the caller asked for one. */
-  readonly traceparent: string | undefined;
+  /** The id of a trace that the caller asked for. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 async function execute(
@@ -167,18 +168,11 @@ async function execute(
   operation: NonNullable<Operation['operation']>,
 ): Promise<Executed> {
   const timeoutMs = timeoutMsOf(headerOf(message, 'x-keychaindb-timeout'));
-  const given = headerOf(message, 'traceparent');
+  const given = parseTraceparent(headerOf(message, 'traceparent'));
   const isAsked = headerOf(message, 'x-keychaindb-trace') === '1';
-  const begun = isAsked && given === undefined ? newTraceparent(random) : undefined;
-  const trace = given === undefined && begun === undefined ? noBytes : traceOf(given ?? begun);
-  if (isAsked && trace.byteLength > 0) trace[trace.byteLength - 1] = 1;
-  const { result } = await proxy.execute({ id: 0, timeoutMs, trace, operation });
-  return { result, traceparent: begun };
-}
-
-function newTraceparent(random: Random): string {
-  const hex = Buffer.from(random.bytes(24)).toString('hex');
-  return `00-${hex.slice(0, 32)}-${hex.slice(32)}-01`;
+  const trace = isAsked ? forced(given, random) : given;
+  const { result } = await proxy.execute({ id: 0, timeoutMs, trace, operation }, 'http');
+  return { result, headers: isAsked ? { 'x-keychaindb-trace-id': traceIdOf(trace) } : {} };
 }
 
 function headerOf(message: IncomingMessage, name: string): string | undefined {
@@ -252,4 +246,9 @@ function health(context: RouteContext): HttpReply {
   const isServing = checks(context).every(({ failed }) => failed === '');
   const body = `{"status":"${isServing ? 'SERVING' : 'NOT_SERVING'}"}`;
   return { ...json(body), status: isServing ? 200 : 503 };
+}
+
+async function getMetrics({ metrics }: RouteContext): Promise<HttpReply> {
+  const body = (await metrics?.text()) ?? '';
+  return { status: 200, contentType: metricsContentType, body };
 }

@@ -27,6 +27,7 @@ import { step } from './core.js';
 import { drainMs, redialMsFirst, redialMsLongest, tickMs } from './limits.js';
 import { NodeLink } from './node-link.js';
 import { initialState, type ProxyEffect, type ProxyInput, type ProxyState } from './state.js';
+import { type Caller, type Edge, type ProxyTelemetry, ProxyTracing } from './tracing.js';
 
 export interface ProxyOptions {
   readonly id: string;
@@ -40,6 +41,7 @@ export interface ProxyOptions {
   };
   readonly nodes: Dialer<SessionRequest, SessionResponse>;
   readonly limits: OperationLimits;
+  readonly telemetry?: ProxyTelemetry;
   fatal(error: unknown): void;
 }
 
@@ -48,7 +50,9 @@ export interface ProxyHandle {
    * Runs one operation. `timeoutMs` is the caller's whole deadline: 0 is the default of 5 s, more than 60 s
    * is 60 s. Never rejects: an error is a result.
    */
-  execute(operation: Operation): Promise<OperationResult>;
+  execute(operation: Operation, edge?: Edge): Promise<OperationResult>;
+  /** For /metrics; nobody outside the room changes it. */
+  readonly state: ProxyState;
   /** The newest view, or undefined before the first. */
   readonly view: View | undefined;
   /** Starts with the present view where there is one; epochs only grow. */
@@ -66,13 +70,14 @@ class RunningProxy implements ProxyHandle {
   readonly view$: Observable<View>;
   readonly #options: ProxyOptions;
   readonly #clock: Clock;
-  readonly #state: ProxyState;
+  readonly state: ProxyState;
+  readonly #tracing: ProxyTracing | undefined;
   readonly #views = new ReplaySubject<View>(1);
   readonly #closed = new ReplaySubject<void>(1);
   readonly #watch: Subscription;
   readonly #links = new Map<string, NodeLink>();
   /** By token; bounded by the core's `operationsMax`. */
-  readonly #callers = new Map<number, (result: OperationResult) => void>();
+  readonly #callers = new Map<number, Caller>();
   /** Inputs that arrived while one was being decided; empty between turns. */
   readonly #inbox: ProxyInput[] = [];
   #deciding = false;
@@ -85,7 +90,10 @@ class RunningProxy implements ProxyHandle {
   constructor(options: ProxyOptions) {
     this.#options = options;
     this.#clock = options.clock;
-    this.#state = initialState(options.random.bytes(16));
+    this.state = initialState(options.random.bytes(16));
+    const { telemetry } = options;
+    this.#tracing =
+      telemetry === undefined ? undefined : new ProxyTracing(telemetry, options.random);
     this.view$ = this.#views.pipe(distinctUntilChanged((a, b) => a.epoch === b.epoch));
     const { addresses, dialer } = options.views;
     this.#watch = merge(...addresses.map((address) => views$(address, dialer, options)))
@@ -100,25 +108,52 @@ class RunningProxy implements ProxyHandle {
   }
 
   get view(): View | undefined {
-    return this.#state.view;
+    return this.state.view;
   }
 
-  execute(operation: Operation): Promise<OperationResult> {
+  execute(asked: Operation, edge: Edge = 'grpc'): Promise<OperationResult> {
     if (this.#closing !== undefined) {
       const error = new KeychainError('SHUTTING_DOWN', 'this proxy is shutting down');
-      return Promise.resolve(errorResult(operation.id, error));
+      return Promise.resolve(errorResult(asked.id, error));
     }
-    const invalid = validateOperation(operation, this.#options.limits);
-    if (invalid !== undefined) return Promise.resolve(errorResult(operation.id, invalid));
-    const timeoutMs = Math.min(operation.timeoutMs || deadlineMsDefault, deadlineMsMax);
-    return new Promise((resolve) => {
+    const operation = this.#tracing?.begin(asked) ?? asked;
+    const parent = asked.trace;
+    const invalid = validateOperation(asked, this.#options.limits);
+    if (invalid !== undefined) {
+      return this.#refused(operation, parent, edge, errorResult(asked.id, invalid));
+    }
+    const timeoutMs = Math.min(asked.timeoutMs || deadlineMsDefault, deadlineMsMax);
+    return new Promise((answer) => {
       const token = this.#nextToken;
       this.#nextToken += 1;
-      this.#callers.set(token, resolve);
       const now = this.#clock.monotonic();
+      const request = undefined;
+      this.#callers.set(token, {
+        answer,
+        operation,
+        edge,
+        beganAt: now,
+        parent,
+        request,
+        attempts: 0,
+      });
       this.#feed({ type: 'OperationReceived', token, operation, timeoutMs, now });
       this.#tickSoon();
     });
+  }
+
+  /** Answered here: it never got to the core. */
+  #refused(
+    operation: Operation,
+    parent: Uint8Array,
+    edge: Edge,
+    result: OperationResult,
+  ): Promise<OperationResult> {
+    const beganAt = this.#clock.monotonic();
+    const answer = (): void => undefined;
+    const caller = { answer, operation, edge, beganAt, parent, request: undefined, attempts: 0 };
+    this.#tracing?.answered(caller, result.result, beganAt);
+    return Promise.resolve(result);
   }
 
   close(): Promise<void> {
@@ -151,9 +186,11 @@ class RunningProxy implements ProxyHandle {
     this.#deciding = true;
     try {
       for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift()) {
-        const epoch = this.#state.view?.epoch;
-        for (const effect of step(this.#state, next).effects) this.#perform(effect);
-        const { view } = this.#state;
+        const epoch = this.state.view?.epoch;
+        const { events, effects } = step(this.state, next);
+        this.#tracing?.observe(events, this.#callers, next.now);
+        for (const effect of effects) this.#perform(effect);
+        const { view } = this.state;
         if (view !== undefined && view.epoch !== epoch) this.#views.next(view);
       }
     } catch (error) {
@@ -169,9 +206,12 @@ class RunningProxy implements ProxyHandle {
         this.#links.get(effect.node)?.send(effect.operation, effect.bytes);
         return;
       case 'answer': {
-        const resolve = this.#callers.get(effect.token);
+        const caller = this.#callers.get(effect.token);
         this.#callers.delete(effect.token);
-        resolve?.(effect.result);
+        caller?.answer(effect.result);
+        if (caller !== undefined) {
+          this.#tracing?.answered(caller, effect.result.result, this.#clock.monotonic());
+        }
         if (this.#callers.size === 0) this.#drained();
         return;
       }

@@ -1,8 +1,8 @@
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
-import { noBytes } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
+import type { Random } from '../base/random.js';
 import type {
   CoordinatorServer,
   View,
@@ -13,6 +13,7 @@ import type { ClusterVerbs } from '../retry/cluster-verbs.js';
 import type { Acceptor } from '../wire/channel.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
 import { toServiceError } from '../wire/grpc-errors.js';
+import { traceOfCall } from '../wire/grpc-trace.js';
 import { fromOperationError } from '../wire/operation-error.js';
 import type { ProxyHandle } from './runtime.js';
 import { acceptSession } from './session.js';
@@ -22,12 +23,17 @@ type Result = NonNullable<OperationResult['result']>;
 type ResponseOf<Case extends Result['$case']> = Extract<Result, { readonly $case: Case }>['value'];
 
 /** KV for clients: unary calls and sessions. */
-export function kvService(proxy: ProxyHandle, clock: Clock): KVServer {
+export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVServer {
   const run = (
     call: ServerUnaryCall<unknown, unknown>,
     operation: NonNullable<Operation['operation']>,
   ): Promise<OperationResult> =>
-    proxy.execute({ id: 0, timeoutMs: timeoutOf(call, clock), trace: noBytes, operation });
+    proxy.execute({
+      id: 0,
+      timeoutMs: timeoutOf(call, clock),
+      trace: traceOfCall(call.metadata, random),
+      operation,
+    });
   return {
     async get(call, callback) {
       const { result } = await run(call, { $case: 'get', value: call.request });

@@ -35,6 +35,8 @@ export interface RaftHandle extends RaftMember {
   readonly accept: Acceptor<RaftMessage, RaftMessage>;
   /** For tests, tools and assertions; nobody outside the room changes it. */
   readonly state: RaftState;
+  /** Proposals of this process that wait for their outcome. */
+  readonly waiting: number;
 }
 
 /** Ticks in one election timeout. */
@@ -101,6 +103,10 @@ class RaftRuntime implements RaftHandle {
     this.#stopTicks = every(this.#clock, state.electionMs / ticksPerElection, () =>
       this.#give({ type: 'Ticked', ...this.#moment() }),
     );
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
   }
 
   get status(): RaftStatus {

@@ -115,6 +115,39 @@ export interface LogSpan {
   readonly last: number;
 }
 
+/**
+ * When one block passed one node, in microseconds since 1970; 0: it didn't, or hasn't yet. Kept beside the
+ * log for blocks with a sampled entry, so that the trace of a past write can be drawn.
+ */
+export interface HopRecord {
+  readonly end: EntryId | undefined;
+  readonly first: number;
+  readonly node: string;
+  /** The view in which it came, and the place in it: 1 is the head. */
+  readonly epoch: number;
+  readonly position: number;
+  /** head, middle, tail, only or joining. */
+  readonly role: string;
+  /** Who sent it; empty at the head. */
+  readonly predecessor: string;
+  /** At the head the oldest write of it; else the message that brought it. */
+  readonly arrived: number;
+  /** Handed to the log; its batch begun to be written; on the disk. */
+  readonly appended: number;
+  readonly writing: number;
+  readonly synced: number;
+  /** Sent to the successor; synced there, as this node heard. */
+  readonly forwarded: number;
+  readonly acked: number;
+  readonly committed: number;
+  /** The commit was acknowledged to the predecessor. */
+  readonly acknowledged: number;
+  /** At the head: when each entry arrived. */
+  readonly arrivals: readonly number[];
+  /** It left the log again. */
+  readonly cut: boolean;
+}
+
 /** One part of a snapshot at a revision, sent in catch-up. */
 export interface SnapshotChunk {
   readonly at: EntryId | undefined;
@@ -1076,6 +1109,260 @@ export const LogSpan: MessageFns<LogSpan> = {
             }
 
             message.last = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseHopRecord(): HopRecord {
+  return {
+    end: undefined,
+    first: 0,
+    node: "",
+    epoch: 0,
+    position: 0,
+    role: "",
+    predecessor: "",
+    arrived: 0,
+    appended: 0,
+    writing: 0,
+    synced: 0,
+    forwarded: 0,
+    acked: 0,
+    committed: 0,
+    acknowledged: 0,
+    arrivals: [],
+    cut: false,
+  };
+}
+
+export const HopRecord: MessageFns<HopRecord> = {
+  encode(message: HopRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.end !== undefined) {
+      EntryId.encode(message.end, writer.uint32(10).fork()).join();
+    }
+    if (message.first !== 0) {
+      writer.uint32(16).uint64(message.first);
+    }
+    if (message.node !== "") {
+      writer.uint32(26).string(message.node);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(32).uint64(message.epoch);
+    }
+    if (message.position !== 0) {
+      writer.uint32(40).uint32(message.position);
+    }
+    if (message.role !== "") {
+      writer.uint32(50).string(message.role);
+    }
+    if (message.predecessor !== "") {
+      writer.uint32(58).string(message.predecessor);
+    }
+    if (message.arrived !== 0) {
+      writer.uint32(65).double(message.arrived);
+    }
+    if (message.appended !== 0) {
+      writer.uint32(73).double(message.appended);
+    }
+    if (message.writing !== 0) {
+      writer.uint32(81).double(message.writing);
+    }
+    if (message.synced !== 0) {
+      writer.uint32(89).double(message.synced);
+    }
+    if (message.forwarded !== 0) {
+      writer.uint32(97).double(message.forwarded);
+    }
+    if (message.acked !== 0) {
+      writer.uint32(105).double(message.acked);
+    }
+    if (message.committed !== 0) {
+      writer.uint32(113).double(message.committed);
+    }
+    if (message.acknowledged !== 0) {
+      writer.uint32(121).double(message.acknowledged);
+    }
+    if (message.arrivals.length !== 0) {
+      writer.uint32(130).fork();
+      for (const v of message.arrivals) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    if (message.cut !== false) {
+      writer.uint32(136).bool(message.cut);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HopRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHopRecord() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.end = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.first = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.position = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.predecessor = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.arrived = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.appended = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.writing = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.synced = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.forwarded = reader.double();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.acked = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 113) {
+              break;
+            }
+
+            message.committed = reader.double();
+            continue;
+          }
+          case 15: {
+            if (tag !== 121) {
+              break;
+            }
+
+            message.acknowledged = reader.double();
+            continue;
+          }
+          case 16: {
+            if (tag === 129) {
+              message.arrivals.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 130) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.arrivals.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.cut = reader.bool();
             continue;
           }
         }

@@ -1,0 +1,99 @@
+import type { sendUnaryData } from '@grpc/grpc-js';
+import { toHex } from '../base/bytes.js';
+import { KeychainError } from '../base/errors.js';
+import type {
+  GetTraceRequest,
+  GetTraceResponse,
+  SetLogLevelRequest,
+  SetLogLevelResponse,
+  TelemetryServer,
+} from '../gen/keychaindb/v1/telemetry.js';
+import { toServiceError } from '../wire/grpc-errors.js';
+import type { Logger } from './log.js';
+import { isLogLevel, logLevels } from './log-levels.js';
+import type { Span } from './span.js';
+import type { Traces } from './traces.js';
+
+export interface TelemetryServiceOptions {
+  readonly id: string;
+  readonly log: Logger;
+  readonly traces: Traces;
+  /** Spans that are made only when somebody asks; a node's, of its hop records. */
+  readonly find?: (request: GetTraceRequest) => Promise<readonly Span[]>;
+  /** A proxy's: the other processes. */
+  readonly others?: TelemetryOthers;
+}
+
+/** Other processes of the cluster, as a proxy reaches them. */
+export interface TelemetryOthers {
+  getTrace(request: GetTraceRequest): Promise<GetTraceResponse>;
+  setLogLevel(request: SetLogLevelRequest): Promise<SetLogLevelResponse>;
+}
+
+/** The service that every process offers. */
+export function telemetryService(options: TelemetryServiceOptions): TelemetryServer {
+  return {
+    getTrace: (call, callback) => reply(getTrace(options, call.request), callback),
+    setLogLevel: (call, callback) => reply(setLogLevel(options, call.request), callback),
+  };
+}
+
+function reply<T>(answer: Promise<T>, callback: sendUnaryData<T>): void {
+  answer.then(
+    (response) => callback(null, response),
+    (error: unknown) => callback(toServiceError(KeychainError.from(error))),
+  );
+}
+
+export async function getTrace(
+  { traces, find, others }: TelemetryServiceOptions,
+  request: GetTraceRequest,
+): Promise<GetTraceResponse> {
+  const asked = toHex(request.traceId);
+  if (asked === '' && request.entry === undefined && request.request === undefined) {
+    throw new KeychainError('BAD_REQUEST', 'trace_id: a trace, an entry or a request is wanted', {
+      field: 'trace_id',
+    });
+  }
+  if (asked !== '' && asked.length !== 32) {
+    throw new KeychainError('BAD_REQUEST', 'trace_id: 16 bytes are wanted', { field: 'trace_id' });
+  }
+  const [made, elsewhere] = await Promise.all([find?.(request) ?? [], others?.getTrace(request)]);
+  const traceId = asked || made[0]?.traceId || elsewhere?.spans[0]?.traceId || '';
+  const remembered = traceId === '' ? [] : traces.spansOf(traceId);
+  const known = new Set(remembered.map(nameOf));
+  const fresh = made.filter((span) => !known.has(nameOf(span)));
+  if (request.keep) for (const span of fresh) traces.record(span);
+  return {
+    spans: unique([...remembered, ...fresh, ...(elsewhere?.spans ?? [])]),
+    silent: elsewhere?.silent ?? [],
+  };
+}
+
+function nameOf({ instance, spanId }: Span): string {
+  return `${instance}/${spanId}`;
+}
+
+function unique(spans: readonly Span[]): readonly Span[] {
+  return [...new Map(spans.map((span) => [nameOf(span), span])).values()];
+}
+
+async function setLogLevel(
+  { id, log, others }: TelemetryServiceOptions,
+  request: SetLogLevelRequest,
+): Promise<SetLogLevelResponse> {
+  const { level, process } = request;
+  if (!isLogLevel(level)) {
+    throw new KeychainError('BAD_REQUEST', `level: "${level}" is none of ${logLevels.join(', ')}`, {
+      field: 'level',
+    });
+  }
+  if (process !== '' && process !== id) {
+    if (others !== undefined) return others.setLogLevel(request);
+    throw new KeychainError('MEMBER_NOT_FOUND', `this is ${id}, not ${process}: ask a proxy`);
+  }
+  const before = log.level;
+  log.level = level;
+  log.info({ before, level }, 'the log level was changed');
+  return { process: id, before };
+}
