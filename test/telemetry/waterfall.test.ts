@@ -1,0 +1,159 @@
+import t from 'tap';
+import { jaegerJson } from '../../src/telemetry/jaeger-json.js';
+import { type Span, SpanKind, spanOf } from '../../src/telemetry/span.js';
+import { timeOf, waterfall } from '../../src/telemetry/waterfall.js';
+
+const traceId = '0af7651916cd43dd8448eb211c80319c';
+const origin = 1_700_000_000_000_000;
+
+function span(
+  spanId: string,
+  parentId: string,
+  name: string,
+  instance: string,
+  fromUs: number,
+  forUs: number,
+  rest: Partial<Span> = {},
+): Span {
+  const service = `keychaindb-${instance.split('-')[0]}`;
+  return {
+    ...spanOf(
+      { service, instance },
+      {
+        traceId,
+        spanId,
+        parentId,
+        name,
+        kind: SpanKind.INTERNAL,
+        startUs: origin + fromUs,
+        endUs: origin + fromUs + forUs,
+        attributes: {},
+      },
+    ),
+    ...rest,
+  };
+}
+
+const write: readonly Span[] = [
+  span('04', '03', 'chain.apply', 'node-2', 800, 900),
+  span('01', '', 'keychaindb.v1.KV/Put', 'proxy-1', 0, 2_400),
+  span('02', '01', 'chain.write', 'node-1', 300, 1_900),
+  span('05', '02', 'rocksdb.write', 'node-1', 310, 290),
+  span('03', '02', 'chain.forward', 'node-1', 700, 1_000),
+  span('06', '04', 'chain.commit', 'node-2', 1_500, 0),
+];
+
+t.test('a write is drawn depth first, by time, to scale', async (t) => {
+  t.equal(
+    waterfall(write, { width: 90 }),
+    `trace ${traceId}  2.40 ms, 6 spans of 3 processes
+keychaindb.v1.KV/Put      proxy-1     +0 µs  2.40 ms  ████████████████████████████████████
+└─ chain.write            node-1    +300 µs  1.90 ms      █████████████████████████████
+   ├─ rocksdb.write       node-1    +310 µs   290 µs      █████
+   └─ chain.forward       node-1    +700 µs  1.00 ms            ███████████████▌
+      └─ chain.apply      node-2    +800 µs   900 µs              █████████████▌
+         └─ chain.commit  node-2   +1.50 ms     0 µs                        ▌
+`,
+  );
+});
+
+t.test('no line is wider than asked, and names that are too long are cut', async (t) => {
+  const long = span('07', '01', 'a.name.that.is.much.longer.than.there.is.room', 'node-1', 0, 5);
+  for (const width of [60, 72, 100]) {
+    const lines = waterfall([...write, long], { width })
+      .split('\n')
+      .slice(1);
+    for (const line of lines) t.ok([...line].length <= width, line);
+  }
+  t.match(waterfall([...write, long], { width: 60 }), '…');
+});
+
+t.test('an error stands behind its bar, attributes where they are asked for', async (t) => {
+  const failed = span('08', '', 'chain.refuse', 'node-1', 0, 10, {
+    error: 'NOT_HEAD',
+    attributes: { 'keychaindb.epoch': 7 },
+  });
+  t.match(waterfall([failed], { width: 80 }), / {2}✗ NOT_HEAD\n$/);
+  t.notMatch(waterfall([failed], { width: 80 }), 'epoch');
+  t.match(waterfall([failed], { width: 80, attributes: true }), 'epoch=7');
+});
+
+t.test('a span without its parent is a root', async (t) => {
+  const lines = waterfall(
+    write.filter(({ spanId }) => spanId !== '02'),
+    { width: 90 },
+  ).split('\n');
+  t.match(lines[2], /^rocksdb\.write/);
+  t.match(lines[3], /^chain\.forward/);
+});
+
+t.test('every span is drawn once, also twins and rings', async (t) => {
+  const [first] = write;
+  const ring = [span('0a', '0b', 'a', 'node-1', 0, 1), span('0b', '0a', 'b', 'node-1', 1, 1)];
+  const own = span('0c', '0c', 'c', 'node-1', 2, 1);
+  const text = waterfall([...write, ...(first === undefined ? [] : [first]), ...ring, own], {
+    width: 90,
+  });
+  t.equal(text.trimEnd().split('\n').length, 1 + 6 + 2 + 1);
+});
+
+t.test('each trace is drawn by itself; of none there is nothing', async (t) => {
+  const other = span('01', '', 'raft.election', 'node-1', 0, 5, { traceId: 'f'.repeat(32) });
+  t.equal(waterfall([...write, other], { width: 80 }).match(/^trace /gm)?.length, 2);
+  t.equal(waterfall([], { width: 80 }), '');
+});
+
+t.test('times are read at a glance', async (t) => {
+  const shown = [0, 0.4, 412.3, 999.4, 999.6, 1_350, 999_960, 2_040_000].map(timeOf);
+  t.strictSame(shown, [
+    '0 µs',
+    '0 µs',
+    '412 µs',
+    '999 µs',
+    '1.00 ms',
+    '1.35 ms',
+    '1.00 s',
+    '2.04 s',
+  ]);
+});
+
+t.test(
+  "Jaeger's file has a process for each instance, parents, links, tags of every type",
+  async (t) => {
+    const failed = span('09', '01', 'chain.route', 'proxy-1', 5, 10, {
+      kind: SpanKind.CLIENT,
+      error: 'lost',
+      attributes: { text: 'x', whole: 3, part: 0.5, flag: true },
+      links: [{ traceId: 'e'.repeat(32), spanId: 'ee' }],
+    });
+    const { data } = JSON.parse(jaegerJson([...write, failed]));
+    t.equal(data.length, 1);
+    t.strictSame(Object.keys(data[0].processes), ['p1', 'p2', 'p3']);
+    t.match(data[0].processes.p1, {
+      serviceName: 'keychaindb-node',
+      tags: [{ key: 'service.instance.id', type: 'string', value: 'node-2' }],
+    });
+    const [last] = data[0].spans.slice(-1);
+    t.match(last, {
+      traceID: traceId,
+      spanID: '09',
+      operationName: 'chain.route',
+      startTime: origin + 5,
+      duration: 10,
+      references: [
+        { refType: 'CHILD_OF', traceID: traceId, spanID: '01' },
+        { refType: 'FOLLOWS_FROM', traceID: 'e'.repeat(32), spanID: 'ee' },
+      ],
+    });
+    t.strictSame(last.tags, [
+      { key: 'span.kind', type: 'string', value: 'client' },
+      { key: 'text', type: 'string', value: 'x' },
+      { key: 'whole', type: 'int64', value: 3 },
+      { key: 'part', type: 'float64', value: 0.5 },
+      { key: 'flag', type: 'bool', value: true },
+      { key: 'error', type: 'bool', value: true },
+      { key: 'otel.status_code', type: 'string', value: 'ERROR' },
+      { key: 'otel.status_description', type: 'string', value: 'lost' },
+    ]);
+  },
+);
