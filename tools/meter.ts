@@ -3,11 +3,11 @@
  * entries per synced batch and per link message, and whether anybody was taken out of the chain.
  * node dist/tools/meter.js [--seconds 10] [--writers 64] [--readers 64] [--nodes 3] [--only mixed]
  */
-import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { KeychainClient } from '../src/client/client.js';
 import { Lab, servingIds } from './lab/cluster.js';
 import { inspectNode } from './lab/inspect.js';
+import { usage } from './lab/usage.js';
 
 const { values } = parseArgs({
   options: {
@@ -138,13 +138,6 @@ async function snapshot(): Promise<Snapshot> {
     messages: sum((node) => node.linkMessages),
     forwarded: sum((node) => node.entriesForwarded),
   };
-}
-
-/** From /proc: CPU time in ticks of 10 ms, resident pages of 4 KiB. */
-function usage(pid: number): { readonly cpuMs: number; readonly memoryMb: number } {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  const ticks = Number(fields[11]) + Number(fields[12]);
-  return { cpuMs: ticks * 10, memoryMb: (Number(fields[21]) * 4_096) / (1 << 20) };
 }
 
 function print(line: string): void {

@@ -1,3 +1,4 @@
+import type { Cancel, Clock } from '../base/clock.js';
 import { HopRecord } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
 import type { EventLog } from '../log/event-log.js';
@@ -5,6 +6,8 @@ import { hopIndexOf, hopKey, hopPrefix } from '../log/keys.js';
 
 /** Hop records that a node keeps on its disk. */
 export const hopRecordsMax = 16_384;
+/** Milliseconds that a record may wait in memory: many of them are one write beside the data's. */
+const gatherMs = 1_000;
 
 /**
  * Hop records of traced blocks, beside the log and never synced for their own sake: what is lost of them in
@@ -14,29 +17,41 @@ export class HopStore {
   readonly #log: EventLog;
   /** Indices of what is stored, oldest first; undefined until the disk was looked at. */
   #stored: number[] | undefined;
-  #looking: Promise<void> | undefined;
+  #looking = false;
+  #waiting: HopRecord[] = [];
+  #cancel: Cancel | undefined;
+  readonly #clock: Clock;
 
-  constructor(log: EventLog) {
+  constructor(log: EventLog, clock: Clock) {
     this.#log = log;
+    this.#clock = clock;
   }
 
-  /** @param isOpen asked before anything is handed to the log */
-  async keep(records: readonly HopRecord[], isOpen: () => boolean): Promise<void> {
-    this.#looking ??= this.#look();
-    await this.#looking;
-    if (!isOpen()) return;
-    const stored = this.#stored ?? [];
+  keep(record: HopRecord): void {
+    this.#waiting.push(record);
+    if (!this.#looking) {
+      this.#looking = true;
+      void this.#look();
+    }
+    this.#cancel ??= this.#clock.after(gatherMs, () => this.flush());
+  }
+
+  /** Hands over what waits; before the log is released for the last time. */
+  flush(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    const records = this.#waiting.splice(0);
+    if (records.length === 0) return;
+    this.#stored ??= [];
+    const stored = this.#stored;
     const ops: WriteOp[] = [];
     for (const record of records) {
       const index = record.end?.index ?? 0;
       ops.push({ type: 'put', key: hopKey(index), value: HopRecord.encode(record).finish() });
       stored.push(index);
     }
-    const fresh = new Set(records.map((record) => record.end?.index));
-    while (stored.length > hopRecordsMax) {
-      const oldest = stored.shift();
-      if (oldest !== undefined && !fresh.has(oldest))
-        ops.push({ type: 'del', key: hopKey(oldest) });
+    for (const oldest of stored.splice(0, Math.max(0, stored.length - hopRecordsMax))) {
+      ops.push({ type: 'del', key: hopKey(oldest) });
     }
     this.#log.record(ops, { sync: false });
   }
@@ -44,6 +59,6 @@ export class HopStore {
   async #look(): Promise<void> {
     const stored: number[] = [];
     for await (const [key] of this.#log.scan(hopPrefix)) stored.push(hopIndexOf(key));
-    this.#stored = stored;
+    this.#stored = [...stored, ...(this.#stored ?? [])];
   }
 }

@@ -33,7 +33,7 @@ export interface NodeTelemetry {
 }
 
 /** Milliseconds after which the spans of blocks that are over are made, so that no answer waits for them. */
-const gatherMs = 2;
+const gatherMs = 20;
 
 /** The spans of one incarnation: made of hop records and envelopes, after the fact. */
 export class NodeTracing {
@@ -55,7 +55,7 @@ export class NodeTracing {
     this.#clock = clock;
     this.#telemetry = telemetry;
     this.#hops = hops;
-    this.#store = new HopStore(log);
+    this.#store = new HopStore(log, clock);
   }
 
   /** Is there anybody who takes spans? */
@@ -149,6 +149,7 @@ export class NodeTracing {
 
   close(): void {
     this.#gather();
+    this.#store.flush();
     this.#closed = true;
   }
 
@@ -189,12 +190,9 @@ export class NodeTracing {
     const { sink } = this.#telemetry;
     if (over.length === 0 || sink === undefined || this.#closed) return;
     for (const { hop, entries } of over) {
+      this.#store.keep(hop);
       for (const span of blockSpans(hop, entries, this.#options)) sink.record(span);
     }
-    void this.#store.keep(
-      over.map(({ hop }) => hop),
-      () => !this.#closed,
-    );
   }
 
   #read(

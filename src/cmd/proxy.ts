@@ -64,8 +64,8 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
         const wanted = { traceId: asked, entry: undefined, request, keep: true };
         return (await peers.getTrace(wanted)).spans;
       },
-      noted: ({ traceId, verb, milliseconds, reason }) => {
-        const fields = { trace_id: traceId, verb, ms: Math.round(milliseconds), reason };
+      noted: ({ traceId, verb, milliseconds, reason, unsaid }) => {
+        const fields = { trace_id: traceId, verb, ms: Math.round(milliseconds), reason, unsaid };
         log.warn(fields, reason === '' ? 'a write was slow' : 'a write failed');
       },
     },

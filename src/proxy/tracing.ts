@@ -5,6 +5,7 @@ import type { Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
 import type { RequestMeter } from '../telemetry/request-meter.js';
 import { type Instance, type Span, SpanKind, type SpanSink, spanOf } from '../telemetry/span.js';
+import { FreshIds } from '../telemetry/span-ids.js';
 import { contextOf, isSampled, parentIdOf, traceIdOf } from '../telemetry/trace-context.js';
 import { textOf } from '../telemetry/write-spans.js';
 import { attemptTrace } from './core.js';
@@ -38,6 +39,8 @@ export interface NotedWrite {
   readonly milliseconds: number;
   /** '' where it was only slow. */
   readonly reason: string;
+  /** Others since the last one that was told of. */
+  readonly unsaid: number;
 }
 
 /** An operation whose caller waits. */
@@ -52,20 +55,23 @@ export interface Caller {
   attempts: number;
 }
 
-/** Writes that weren't sampled and are kept all the same, a second. */
-const keptMax = 20;
+/** Writes a second that are logged because they failed or were slow, and kept where they weren't sampled. */
+const notedMax = 10;
 
 /** The spans of operations at a proxy. */
 export class ProxyTracing {
   readonly #telemetry: ProxyTelemetry;
   readonly #random: Random;
+  readonly #ids: FreshIds;
   readonly #open = new Map<number, { readonly attempt: Attempt; readonly number: number }>();
-  #keptSince = 0;
-  #kept = 0;
+  #notedSince = 0;
+  #noted = 0;
+  #unsaid = 0;
 
   constructor(telemetry: ProxyTelemetry, random: Random) {
     this.#telemetry = telemetry;
     this.#random = random;
+    this.#ids = new FreshIds(random.bytes(16));
   }
 
   /**
@@ -79,9 +85,8 @@ export class ProxyTracing {
       const { ratio } = this.#telemetry;
       if (ratio === 0 || (ratio < 1 && this.#random.float() >= ratio)) return operation;
     }
-    const bytes = toHex(this.#random.bytes(24));
-    const traceId = traceIdOf(trace) || bytes.slice(0, 32);
-    return { ...operation, trace: contextOf(traceId, bytes.slice(32), true) };
+    const traceId = traceIdOf(trace) || this.#ids.traceId();
+    return { ...operation, trace: contextOf(traceId, this.#ids.spanId(), true) };
   }
 
   /** What the core decided about operations: attempts begin and end. */
@@ -125,12 +130,12 @@ export class ProxyTracing {
     const milliseconds = now - beganAt;
     meter.observe(verb, reasonStatus(reason), reason, milliseconds);
     const isFailed = reason !== '' && reasonStatus(reason) !== 'INVALID_ARGUMENT';
-    const isNoted = verb !== 'get' && (isFailed || milliseconds >= slowMs);
+    const isNoted = verb !== 'get' && (isFailed || milliseconds >= slowMs) && this.#mayNote(now);
     if (isSampled(operation.trace)) {
       const span = this.#span(caller, result, now, operation.trace);
       sink.record(span);
       if (isNoted) this.#note(span.traceId, verb, milliseconds, reason);
-    } else if (isNoted && this.#mayKeep(now)) {
+    } else if (isNoted) {
       void this.#keep(caller, result, now, verb, milliseconds, reason);
     }
   }
@@ -148,24 +153,26 @@ export class ProxyTracing {
     const request = caller.request;
     const found =
       request === undefined ? [] : await this.#telemetry.keep(request, given).catch(() => []);
-    const bytes = toHex(this.#random.bytes(24));
-    const traceId = given || found[0]?.traceId || bytes.slice(0, 32);
-    const context = contextOf(traceId, bytes.slice(32), true);
+    const traceId = given || found[0]?.traceId || this.#ids.traceId();
+    const context = contextOf(traceId, this.#ids.spanId(), true);
     this.#telemetry.sink.record(this.#span(caller, result, now, context));
     this.#note(traceId, verb, milliseconds, reason);
   }
 
   #note(traceId: string, verb: string, milliseconds: number, reason: string): void {
-    this.#telemetry.noted({ traceId, verb, milliseconds, reason });
+    this.#telemetry.noted({ traceId, verb, milliseconds, reason, unsaid: this.#unsaid });
+    this.#unsaid = 0;
   }
 
-  #mayKeep(now: number): boolean {
-    if (now - this.#keptSince >= 1_000) {
-      this.#keptSince = now;
-      this.#kept = 0;
+  /** May this one be told of: when everything is slow at once, a few of them say it. */
+  #mayNote(now: number): boolean {
+    if (now - this.#notedSince >= 1_000) {
+      this.#notedSince = now;
+      this.#noted = 0;
     }
-    this.#kept += 1;
-    return this.#kept <= keptMax;
+    this.#noted += 1;
+    if (this.#noted > notedMax) this.#unsaid += 1;
+    return this.#noted <= notedMax;
   }
 
   #span(caller: Caller, result: OperationResult['result'], now: number, context: Uint8Array): Span {

@@ -25,6 +25,8 @@ const delayMs = 200;
 const requestMs = 5_000;
 /** Milliseconds that the last spans may take when the process ends. */
 const closeMs = 2_000;
+/** Milliseconds without a loss after which the collector counts as well again. */
+const calmMs = 5_000;
 
 /** Loads OpenTelemetry's SDK and exports to the collector. */
 export async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
@@ -36,7 +38,7 @@ export async function startExporter(options: ExporterOptions): Promise<SpanExpor
     'service.version': options.version,
     'service.namespace': 'keychaindb',
   });
-  const counting = new CountingExporter(await innerExporter(options), options.losing);
+  const counting = new CountingExporter(await innerExporter(options), options);
   const processor = new tracing.BatchSpanProcessor(counting, {
     // The bound is ours, so that what is lost is counted.
     maxQueueSize: 2 * exportQueueMax,
@@ -45,9 +47,9 @@ export async function startExporter(options: ExporterOptions): Promise<SpanExpor
     exportTimeoutMillis: 2 * requestMs,
   });
   const scope = { name: 'keychaindb', version: options.version };
-  return new BatchExporter(counting, processor, options.clock, (span) =>
-    readable(span, resource, scope),
-  );
+  // Its parent is undefined at a root, which the SDK's own spans have as well.
+  const wrap = (span: Span) => new EndedSpan(span, resource, scope) as ReadableSpan;
+  return new BatchExporter(counting, processor, options.clock, wrap);
 }
 
 async function innerExporter(options: ExporterOptions): Promise<tracing.SpanExporter> {
@@ -68,11 +70,14 @@ class CountingExporter implements tracing.SpanExporter {
   failed = 0;
   readonly #inner: tracing.SpanExporter;
   readonly #losing: (isLosing: boolean, why: string) => void;
+  readonly #clock: Clock;
   #isLosing = false;
+  #lostAt = 0;
 
-  constructor(inner: tracing.SpanExporter, losing: (isLosing: boolean, why: string) => void) {
+  constructor(inner: tracing.SpanExporter, { losing, clock }: ExporterOptions) {
     this.#inner = inner;
     this.#losing = losing;
+    this.#clock = clock;
   }
 
   export(spans: ReadableSpan[], done: Parameters<tracing.SpanExporter['export']>[1]): void {
@@ -84,7 +89,11 @@ class CountingExporter implements tracing.SpanExporter {
     });
   }
 
+  /** Says it once, and once more when for a while nothing was lost. */
   lose(isLosing: boolean, why: string): void {
+    const now = this.#clock.monotonic();
+    if (isLosing) this.#lostAt = now;
+    else if (now - this.#lostAt < calmMs) return;
     if (isLosing !== this.#isLosing) this.#losing(isLosing, why);
     this.#isLosing = isLosing;
   }
@@ -147,36 +156,75 @@ class BatchExporter implements SpanExporter {
   }
 }
 
-/** Our span as the SDK's processors and exporters read it: made once it is over, by no tracer. */
-function readable(
-  span: Span,
-  resource: ReadableSpan['resource'],
-  instrumentationScope: ReadableSpan['instrumentationScope'],
-): ReadableSpan {
-  const { traceId, spanId, parentId, startUs, endUs, error } = span;
-  const context = { traceId, spanId, traceFlags: 1 };
-  return {
-    name: span.name,
-    // OTLP counts from 1 (internal), the API from 0.
-    kind: Math.max(0, span.kind - 1),
-    spanContext: () => context,
-    ...(parentId === '' ? {} : { parentSpanContext: { traceId, spanId: parentId, traceFlags: 1 } }),
-    startTime: hrTime(startUs),
-    endTime: hrTime(endUs),
-    duration: hrTime(endUs - startUs),
-    status: error === '' ? unset : { code: 2, message: error },
-    attributes: span.attributes ?? {},
-    links: span.links.map((link) => ({ context: { ...link, traceFlags: 1 } })),
-    events: [],
-    ended: true,
-    resource,
-    instrumentationScope,
-    droppedAttributesCount: 0,
-    droppedEventsCount: 0,
-    droppedLinksCount: 0,
-  };
+/**
+ * Our span as the SDK's processors and exporters read it: made once it is over, by no tracer. What they ask for
+ * is made when they ask, so that a span that waits is small.
+ */
+class EndedSpan implements Omit<ReadableSpan, 'parentSpanContext'> {
+  readonly resource: ReadableSpan['resource'];
+  readonly instrumentationScope: ReadableSpan['instrumentationScope'];
+  readonly ended = true;
+  readonly events = nothing;
+  readonly droppedAttributesCount = 0;
+  readonly droppedEventsCount = 0;
+  readonly droppedLinksCount = 0;
+  readonly #span: Span;
+
+  constructor(
+    span: Span,
+    resource: ReadableSpan['resource'],
+    instrumentationScope: ReadableSpan['instrumentationScope'],
+  ) {
+    this.#span = span;
+    this.resource = resource;
+    this.instrumentationScope = instrumentationScope;
+  }
+
+  spanContext() {
+    const { traceId, spanId } = this.#span;
+    return { traceId, spanId, traceFlags: 1 };
+  }
+
+  get parentSpanContext() {
+    const { traceId, parentId } = this.#span;
+    return parentId === '' ? undefined : { traceId, spanId: parentId, traceFlags: 1 };
+  }
+
+  get name(): string {
+    return this.#span.name;
+  }
+
+  /** OTLP counts from 1 (internal), the API from 0. */
+  get kind(): number {
+    return Math.max(0, this.#span.kind - 1);
+  }
+
+  get startTime(): [number, number] {
+    return hrTime(this.#span.startUs);
+  }
+
+  get endTime(): [number, number] {
+    return hrTime(this.#span.endUs);
+  }
+
+  get duration(): [number, number] {
+    return hrTime(this.#span.endUs - this.#span.startUs);
+  }
+
+  get status() {
+    return this.#span.error === '' ? unset : { code: 2, message: this.#span.error };
+  }
+
+  get attributes() {
+    return this.#span.attributes ?? {};
+  }
+
+  get links() {
+    return this.#span.links.map((link) => ({ context: { ...link, traceFlags: 1 } }));
+  }
 }
 
+const nothing: ReadableSpan['events'] = [];
 const unset = { code: 0 } as const;
 
 /** Seconds and nanoseconds. */

@@ -1,3 +1,4 @@
+import { toHex } from '../base/bytes.js';
 import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import { contextOf, isSampled, parentIdOf, traceIdOf } from './trace-context.js';
 
@@ -47,8 +48,34 @@ function mixed(value: number): number {
   return x ^ (x >>> 16);
 }
 
+/** The digits of 16 bits. */
+const digits16: readonly string[] = Array.from({ length: 1 << 16 }, (_, word) =>
+  word.toString(16).padStart(4, '0'),
+);
+
 function digits(word: number): string {
-  return (word >>> 0).toString(16).padStart(8, '0');
+  return (digits16[word >>> 16] ?? '') + (digits16[word & 0xffff] ?? '');
+}
+
+/** Ids of a process that is the first to name something: from random bytes once and a count since. */
+export class FreshIds {
+  readonly #seed: string;
+  #count = 0;
+
+  /** @param seed 16 random bytes, new for every process start */
+  constructor(seed: Uint8Array) {
+    this.#seed = toHex(seed);
+  }
+
+  traceId(): string {
+    this.#count += 1;
+    return traceIdNamed(this.#seed, this.#count);
+  }
+
+  spanId(): string {
+    this.#count += 1;
+    return spanIdOf(this.#seed, this.#count);
+  }
 }
 
 /** A write that came without a trace: where it stands in which chain of which cluster. */

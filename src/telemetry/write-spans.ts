@@ -61,7 +61,7 @@ export function writeSpans(
       kind: isHead ? SpanKind.SERVER : SpanKind.CONSUMER,
       startUs: arrived,
       endUs: over,
-      attributes: attributesOf(hop, entry, options),
+      attributes: isHead ? headAttributes(hop, entry, options) : hopAttributes(hop, entry, options),
       error: hop.cut
         ? 'cut from the log: it was never committed here'
         : hop.committed === 0
@@ -102,9 +102,7 @@ export function writeSpans(
       attributes: {
         'db.system.name': 'rocksdb',
         'keychaindb.batch.size': sizeOf(hop),
-        'keychaindb.batch.waited_us': Math.round(hop.writing - hop.appended),
       },
-      links: [{ traceId: groupTraceId(hop), spanId: groupSpanId(hop) }],
     });
   }
   if (hop.forwarded > 0) {
@@ -200,17 +198,26 @@ function placeOf(hop: HopRecord): Attributes {
   };
 }
 
-function attributesOf(hop: HopRecord, entry: Envelope, options: WriteSpanOptions): Attributes {
+function hopAttributes(hop: HopRecord, entry: Envelope, options: WriteSpanOptions): Attributes {
+  return {
+    'keychaindb.chain.id': options.chainId,
+    'keychaindb.revision': entry.index,
+    'keychaindb.epoch': hop.epoch,
+    'keychaindb.position': hop.position,
+    'keychaindb.role': hop.role,
+    'keychaindb.batch.size': sizeOf(hop),
+  };
+}
+
+/** What is the same at every node stands at the head. */
+function headAttributes(hop: HopRecord, entry: Envelope, options: WriteSpanOptions): Attributes {
   const { record } = ChainRecord.decode(entry.payload);
   const { request } = entry;
   return {
+    ...hopAttributes(hop, entry, options),
     'db.system.name': 'keychaindb',
     'db.operation.name': record?.$case ?? '',
-    'keychaindb.chain.id': options.chainId,
-    'keychaindb.revision': entry.index,
     'keychaindb.generation': entry.generation,
-    ...placeOf(hop),
-    'keychaindb.batch.size': sizeOf(hop),
     ...(request === undefined
       ? none
       : { 'keychaindb.request.id': `${toHex(request.clientId)}:${request.seq}` }),
