@@ -1,5 +1,9 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { Lab } from '../../tools/lab/cluster.js';
+import { metricNames } from '../metric-names.js';
+import { findPromtool } from '../promtool.js';
 import { refusal } from '../refusal.js';
 import { type CollectedSpan, startCollector } from '../telemetry/collector.js';
 
@@ -14,6 +18,7 @@ t.teardown(async () => {
   await collector.close();
 });
 const client = lab.client();
+const promtool = findPromtool();
 
 const isHop = ({ name }: CollectedSpan): boolean =>
   name === 'chain.write' || name === 'chain.apply';
@@ -132,6 +137,7 @@ t.test(
 );
 
 t.test('every process shows its metrics, valid and with its own id', async (t) => {
+  const shown = new Set<string>();
   for (const { http, id } of lab.processes) {
     const response = await fetch(`http://${http}/metrics`);
     t.match(response.headers.get('content-type'), /^text\/plain; version=0\.0\.4/);
@@ -149,5 +155,16 @@ t.test('every process shows its metrics, valid and with its own id', async (t) =
       [],
       id,
     );
+    for (const [, name] of text.matchAll(/^# TYPE (keychaindb_\w+)/gm)) shown.add(name ?? '');
+    if (promtool !== undefined) execFileSync(promtool, ['check', 'metrics'], { input: text });
   }
+  if (promtool === undefined) t.comment('skipped: there is no promtool on this machine');
+  const listed = metricNames(
+    readFileSync(new URL('../../../docs/names.md', import.meta.url), 'utf8'),
+  );
+  t.strictSame(
+    [...shown].sort(),
+    [...listed].sort(),
+    'those that docs/names.md lists, and no others',
+  );
 });
