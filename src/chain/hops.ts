@@ -59,7 +59,7 @@ export class Hops {
 
   /**
    * A block was handed to the log.
-   * @param isTraced does an entry of it carry a trace @param isKept is one to be recorded
+   * @param isTraced does an entry carry a trace that isn't sampled @param isKept is one to be recorded
    * @param arrivals when each entry came, at the head of a block that is to be recorded
    */
   append(
@@ -183,7 +183,7 @@ export class Hops {
     return isIt ? low % this.#capacity : undefined;
   }
 
-  /** The slots of blocks with an entry that carries a trace, newest first. */
+  /** The slots of blocks with an entry whose trace isn't sampled, newest first. */
   *tracedSlots(): Iterable<number> {
     for (let n = this.#count - 1; n >= this.#oldest; n -= 1) {
       if (this.#numbers[this.#at(n) + traced] === 1) yield n % this.#capacity;

@@ -347,15 +347,13 @@ class NodeRuntime implements NodeHandle {
   #timeBlock(block: LogBlock, input: ChainInput): void {
     const { active, self } = this.state;
     if (active === undefined) return;
-    const isTraced = block.entries.some(({ trace }) => trace.byteLength > 0);
+    // What is sampled is remembered as spans; what only carries a trace is looked for in the log.
+    const isTraced = block.entries.some(({ trace }) => trace.byteLength > 0 && !isSampled(trace));
     // What is committed elsewhere already is caught up with: not the way of a write.
     const isLate =
       input.type === 'PredecessorSaid' && (input.message.watermark?.index ?? 0) >= block.end.index;
     const isKept =
-      isTraced &&
-      !isLate &&
-      this.tracing.isOn &&
-      block.entries.some(({ trace }) => isSampled(trace));
+      !isLate && this.tracing.isOn && block.entries.some(({ trace }) => isSampled(trace));
     const arrivals = isKept ? this.#requests.arrivals(input, block.entries) : [];
     const now = this.#clock.monotonic();
     const arrived = this.#requests.oldestArrival(input);

@@ -191,7 +191,11 @@ export class NodeTracing {
     if (over.length === 0 || sink === undefined || this.#closed) return;
     for (const { hop, entries } of over) {
       this.#store.keep(hop);
-      for (const span of blockSpans(hop, entries, this.#options)) sink.record(span);
+      try {
+        for (const span of blockSpans(hop, entries, this.#options)) sink.record(span);
+      } catch {
+        // A trace is lost; the node goes on.
+      }
     }
   }
 

@@ -86,7 +86,12 @@ async function putTraced(
   const spanId = toHex(systemRandom.bytes(8));
   const id = toHex(traceId);
   const from = performance.timeOrigin + performance.now();
-  const response = await client.put(key, value, { traceparent: `00-${id}-${spanId}-01` });
+  const response = await client
+    .put(key, value, { traceparent: `00-${id}-${spanId}-01` })
+    .catch((error: unknown) => {
+      say(`what is known of the write: keychaindb trace ${id}`);
+      throw error;
+    });
   const own: Span = spanOf(
     { service: 'keychaindb-cli', instance: 'cli' },
     {
@@ -133,7 +138,6 @@ function terminalWidth(): number {
   return Math.max(60, process.stdout.columns || 120);
 }
 
-/** Exit code 3 where nobody remembers it. */
 export function trace(
   id: string,
   flags: ClientFlags & { readonly attributes?: boolean },
@@ -148,10 +152,11 @@ export function trace(
     const { spans, silent } = await client.trace(isRevision ? Number(id) : (traceId ?? ''));
     for (const name of silent) say(`${name} could not be asked for its part of the trace`);
     if (spans.length === 0) {
-      say(
-        `TRACE_NOT_FOUND: no process remembers ${isRevision ? `the write of revision ${id}` : `trace ${id}`}: a node remembers its newest 4,096 group commits, a process its newest 8,192 spans`,
+      const what = isRevision ? `the write of revision ${id}` : `trace ${id}`;
+      throw new KeychainError(
+        'TRACE_NOT_FOUND',
+        `no process remembers ${what}: a node remembers its newest 4,096 group commits, a process its newest 8,192 spans`,
       );
-      return exitCodes.notFound;
     }
     print(
       flags.output === 'json'

@@ -9,7 +9,7 @@ import { FreshIds } from '../telemetry/span-ids.js';
 import { contextOf, isSampled, parentIdOf, traceIdOf } from '../telemetry/trace-context.js';
 import { textOf } from '../telemetry/write-spans.js';
 import { attemptTrace } from './core.js';
-import type { Attempt, ProxyEvent } from './state.js';
+import type { Attempt, Pending, ProxyEvent } from './state.js';
 
 /** How an operation came in. */
 export type Edge = 'grpc' | 'http' | 'session';
@@ -63,7 +63,8 @@ export class ProxyTracing {
   readonly #telemetry: ProxyTelemetry;
   readonly #random: Random;
   readonly #ids: FreshIds;
-  readonly #open = new Map<number, { readonly attempt: Attempt; readonly number: number }>();
+  /** The attempt that each sampled operation waits for. */
+  readonly #open = new Map<Pending, { readonly attempt: Attempt; readonly number: number }>();
   #notedSince = 0;
   #noted = 0;
   #unsaid = 0;
@@ -96,20 +97,22 @@ export class ProxyTracing {
         case 'AttemptBegun': {
           const { current, operation, history } = event.pending;
           if (current === undefined || !isSampled(operation.trace)) break;
-          this.#open.set(current.id, { attempt: current, number: history.begun });
+          this.#open.set(event.pending, { attempt: current, number: history.begun });
           break;
         }
         case 'AttemptEnded': {
           const { outcome } = event;
           const error = outcome.type === 'refused' ? outcome.reason : outcome.type;
-          this.#ended(event.attempt.id, now, outcome.type === 'answered' ? '' : error);
+          this.#ended(event.attempt, now, outcome.type === 'answered' ? '' : error);
           break;
         }
         case 'AttemptAbandoned':
-          this.#ended(event.attempt.id, now, 'no answer in time');
+          this.#ended(event.attempt, now, 'no answer in time');
           break;
         case 'OperationSettled': {
           const { pending } = event;
+          const open = this.#open.get(pending);
+          if (open !== undefined) this.#ended(open.attempt, now, 'no answer in time');
           const caller = callers.get(pending.token);
           if (caller === undefined) break;
           caller.request = pending.request;
@@ -214,18 +217,19 @@ export class ProxyTracing {
     });
   }
 
-  #ended(id: number, now: number, error: string): void {
-    const open = this.#open.get(id);
-    if (open === undefined) return;
-    this.#open.delete(id);
-    const { attempt, number } = open;
+  /** An attempt that was abandoned and is answered later has its span already. */
+  #ended(attempt: Attempt, now: number, error: string): void {
+    const open = this.#open.get(attempt.pending);
+    if (open?.attempt !== attempt) return;
+    this.#open.delete(attempt.pending);
+    const { number } = open;
     const { own, micros, sink } = this.#telemetry;
     const { trace } = attempt.pending.operation;
     const traceId = traceIdOf(trace);
     sink.record(
       spanOf(own, {
         traceId,
-        spanId: parentIdOf(attemptTrace(trace, id)),
+        spanId: parentIdOf(attemptTrace(trace, attempt.id)),
         parentId: parentIdOf(trace),
         name: 'chain.route',
         kind: SpanKind.CLIENT,
