@@ -38,7 +38,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   if (!initialCluster.has(id)) {
     throw new KeychainError('BAD_REQUEST', `--initial-cluster does not name ${id} (--id)`);
   }
-  const telemetry = await startTelemetry('coordinator', id, flags);
+  const telemetry = startTelemetry('coordinator', id, flags);
   const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
   let engine: RocksEngine | undefined;
@@ -123,6 +123,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   });
   raft.status$.subscribe(({ leader }) => listener.serving(leader !== undefined));
   announce(logger, listener.address, http.address);
+  telemetry.begin();
   await untilStopped();
   stopTracing();
   coordinator.close();

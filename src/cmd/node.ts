@@ -36,7 +36,7 @@ export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
 /** Runs one chain node until it is told to stop: one incarnation after the other, on one store. */
 export async function runNode(flags: NodeFlags): Promise<void> {
   const { id, dataDir } = flags;
-  const telemetry = await startTelemetry('node', id, flags);
+  const telemetry = startTelemetry('node', id, flags);
   const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
   let engine: RocksEngine | undefined;
@@ -100,6 +100,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
   });
   announce(logger, listener.address, http.address);
+  telemetry.begin();
   let above = 0;
   while (!stopped) {
     const handle = await startNode({

@@ -32,7 +32,7 @@ export interface ProxyFlags extends TimingFlags, LimitFlags, TelemetryFlags {
 /** Runs one proxy until it is told to stop. */
 export async function runProxy(flags: ProxyFlags): Promise<void> {
   const { id, coordinators } = flags;
-  const telemetry = await startTelemetry('proxy', id, flags);
+  const telemetry = startTelemetry('proxy', id, flags);
   const { log, traces, metrics, own } = telemetry;
   const connections = new Connections();
   const clock = systemClock;
@@ -102,6 +102,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     listener.serving(members.some((m) => m.state === MemberState.SERVING));
   });
   announce(log, listener.address, gateway.address);
+  telemetry.begin();
   await untilStopped();
   await proxy.close();
   await listener.close();

@@ -1,5 +1,5 @@
 import { systemClock } from '../base/clock.js';
-import { startExporter } from '../telemetry/exporter.js';
+import { DeferredExporter } from '../telemetry/exporter.js';
 import { type Logger, startLog } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { Instance } from '../telemetry/span.js';
@@ -19,21 +19,23 @@ export interface ProcessTelemetry {
   readonly ratio: number;
   readonly slowMs: number;
   readonly contentBytes: number;
+  /** To be called when the process listens: what exports are made with is loaded now. */
+  begin(): void;
   close(): Promise<void>;
 }
 
-export async function startTelemetry(
+export function startTelemetry(
   role: 'coordinator' | 'node' | 'proxy',
   id: string,
   flags: TelemetryFlags,
-): Promise<ProcessTelemetry> {
+): ProcessTelemetry {
   const own = { service: `keychaindb-${role}`, instance: id };
   const log = startLog(own, flags.logLevel);
   const { otlp, otlpProtocol, traceRatio, traceContent, slow } = flags;
   const exporter =
     otlp === undefined
       ? undefined
-      : await startExporter({
+      : new DeferredExporter({
           url: otlp,
           protocol: otlpProtocol,
           own,
@@ -54,6 +56,11 @@ export async function startTelemetry(
     ratio: traceRatio ?? (otlp === undefined ? 0 : 1),
     slowMs: slow,
     contentBytes: traceContent,
+    begin: () => {
+      exporter
+        ?.begin()
+        .catch((error: unknown) => log.error({ otlp }, `no spans go out: ${String(error)}`));
+    },
     close: () => traces.close(),
   };
 }

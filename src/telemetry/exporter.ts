@@ -28,8 +28,52 @@ const closeMs = 2_000;
 /** Milliseconds without a loss after which the collector counts as well again. */
 const calmMs = 5_000;
 
-/** Loads OpenTelemetry's SDK and exports to the collector. */
-export async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
+/**
+ * Exports to the collector. OpenTelemetry's SDK is loaded when `begin` is called, as that takes a tenth of a
+ * second of CPU: until then spans wait, within the same bound.
+ */
+export class DeferredExporter implements SpanExporter {
+  readonly #options: ExporterOptions;
+  #waiting: Span[] = [];
+  #refused = 0;
+  #inner: SpanExporter | undefined;
+  #loading: Promise<void> | undefined;
+
+  constructor(options: ExporterOptions) {
+    this.#options = options;
+  }
+
+  begin(): Promise<void> {
+    this.#loading ??= startExporter(this.#options).then((inner) => {
+      this.#inner = inner;
+      for (const span of this.#waiting.splice(0)) inner.record(span);
+    });
+    return this.#loading;
+  }
+
+  record(span: Span): void {
+    if (this.#inner !== undefined) this.#inner.record(span);
+    else if (this.#waiting.length < exportQueueMax) this.#waiting.push(span);
+    else this.#refused += 1;
+  }
+
+  get meter() {
+    const inner = this.#inner?.meter;
+    return {
+      exported: inner?.exported ?? 0,
+      dropped: (inner?.dropped ?? 0) + this.#refused,
+      queued: inner?.queued ?? this.#waiting.length,
+      limit: exportQueueMax,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.begin();
+    await this.#inner?.close();
+  }
+}
+
+async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
   const { tracing, resources } = await import('@opentelemetry/sdk-node');
   const { service, instance } = options.own;
   const resource = resources.resourceFromAttributes({

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import type { Histogram } from './histogram.js';
 import type { RequestMeter } from './request-meter.js';
@@ -19,23 +19,19 @@ interface Shown {
   readonly value: number;
 }
 
-export const metricsContentType = Registry.PROMETHEUS_CONTENT_TYPE;
+export const metricsContentType = 'text/plain; version=0.0.4; charset=utf-8';
 
 /**
  * The metrics of a process. Values are read when somebody asks for them; the data path only counts. Names
  * carry their unit, and all stand in docs/names.md.
  */
 export class Metrics {
-  readonly #registry = new Registry();
+  readonly #own: Instance;
+  readonly #defined: object[] = [];
+  #registry: Promise<Registry> | undefined;
 
-  constructor({ service, instance }: Instance, version: string, traces: Traces) {
-    const role = service.replace(/^keychaindb-/, '');
-    this.#registry.setDefaultLabels({ role, id: instance });
-    collectDefaultMetrics({ register: this.#registry });
-    // Gauges under names of counters, which promtool refuses; the ones without `_total` say it by type.
-    for (const name of ['handles', 'requests', 'resources']) {
-      this.#registry.removeSingleMetric(`nodejs_active_${name}_total`);
-    }
+  constructor(own: Instance, version: string, traces: Traces) {
+    this.#own = own;
     this.gauge('keychaindb_build_info', 'Always 1; the version is a label.', () => [
       { labels: { version }, value: 1 },
     ]);
@@ -118,14 +114,32 @@ export class Metrics {
   }[])[] = [];
 
   /** In Prometheus' text format. */
-  text(): Promise<string> {
-    return this.#registry.metrics();
+  async text(): Promise<string> {
+    this.#registry ??= this.#load();
+    return (await this.#registry).metrics();
+  }
+
+  /** When the first one asks: a process that is starting has other things to load. */
+  async #load(): Promise<Registry> {
+    const { collectDefaultMetrics, Registry } = await import('prom-client');
+    const registry = new Registry();
+    const { service, instance } = this.#own;
+    registry.setDefaultLabels({ role: service.replace(/^keychaindb-/, ''), id: instance });
+    collectDefaultMetrics({ register: registry });
+    // Gauges under names of counters, which promtool refuses; the ones without `_total` say it by type.
+    for (const name of ['handles', 'requests', 'resources']) {
+      registry.removeSingleMetric(`nodejs_active_${name}_total`);
+    }
+    for (const metric of this.#defined) {
+      // The registry asks for its own class and uses what stands here.
+      registry.registerMetric(metric as unknown as Parameters<Registry['registerMetric']>[0]);
+    }
+    return registry;
   }
 
   #add(name: string, help: string, type: string, values: () => readonly Shown[]): void {
-    const metric = { name, help, type, get: async () => ({ name, help, type, values: values() }) };
-    // The registry asks for its own class and uses what stands here.
-    this.#registry.registerMetric(metric as unknown as Parameters<Registry['registerMetric']>[0]);
+    const get = async () => ({ name, help, type, values: values() });
+    this.#defined.push({ name, help, type, get });
   }
 }
 
