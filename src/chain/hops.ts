@@ -45,6 +45,9 @@ export class Hops {
   #acked = 0;
   #committed = 0;
   #acknowledged = 0;
+  /** What came before is over. */
+  #over = 0;
+  #isHead = false;
   #syncedAt = Number.NEGATIVE_INFINITY;
 
   /** @param passed called when a block has committed, and was acknowledged where there is a predecessor */
@@ -72,7 +75,7 @@ export class Hops {
   ): void {
     const n = this.#count;
     const slot = n % this.#capacity;
-    if (this.#blocks[slot] !== undefined) this.#end(n - this.#capacity, false);
+    this.#endThrough(n - this.#capacity + 1);
     this.#count += 1;
     const at = slot * columns;
     this.#numbers.fill(Number.NaN, at, at + columns);
@@ -122,23 +125,27 @@ export class Hops {
     const before = this.#committed;
     this.#committed = this.#pass(before, committed, through, now);
     for (let n = before; n < this.#committed; n += 1) {
-      const place = this.#places[n % this.#capacity];
-      if (place?.predecessor === '') this.#end(n, false);
+      const role = this.#places[n % this.#capacity]?.role;
       // A later successor catches up; nothing of that is the passage of these blocks.
-      if (place?.role === 'tail' || place?.role === 'only') {
+      if (role === 'tail' || role === 'only') {
         this.#forwarded = Math.max(this.#forwarded, n + 1);
         this.#acked = Math.max(this.#acked, n + 1);
       }
     }
+    if (this.#isHead) this.#endThrough(this.#committed);
   }
 
-  /** The commit was told to the predecessor. */
+  /** The commit was told to the predecessor; what isn't committed can't have been. */
   acknowledge(through: number, now: number): void {
-    const before = this.#acknowledged;
-    this.#acknowledged = this.#pass(before, acknowledged, through, now);
-    for (let n = before; n < this.#acknowledged; n += 1) {
-      if (this.#places[n % this.#capacity]?.predecessor !== '') this.#end(n, false);
-    }
+    const last = this.#last(this.#committed - 1) ?? 0;
+    this.#acknowledged = this.#pass(this.#acknowledged, acknowledged, Math.min(through, last), now);
+    this.#endThrough(this.#acknowledged);
+  }
+
+  /** A view is active: at the head nobody waits to be told. */
+  stand(isHead: boolean): void {
+    this.#isHead = isHead;
+    if (isHead) this.#endThrough(this.#committed);
   }
 
   /** What followed the index left the log. */
@@ -152,13 +159,12 @@ export class Hops {
     this.#synced = Math.min(this.#synced, length);
     this.#forwarded = Math.min(this.#forwarded, length);
     this.#acked = Math.min(this.#acked, length);
+    this.#over = Math.min(this.#over, length);
   }
 
   /** What is not over is told as it stands: the incarnation ends. */
   close(): void {
-    for (let n = this.#oldest; n < this.#count; n += 1) {
-      if (this.#blocks[n % this.#capacity] !== undefined) this.#end(n, false);
-    }
+    this.#endThrough(this.#count);
   }
 
   /** Blocks ever appended and not cut. */
@@ -259,6 +265,10 @@ export class Hops {
       n += 1;
     }
     return n;
+  }
+
+  #endThrough(n: number): void {
+    for (; this.#over < n; this.#over += 1) this.#end(this.#over, false);
   }
 
   #end(n: number, cut: boolean): void {

@@ -70,13 +70,12 @@ export class NodeTracing {
 
   /** A view was seen, became active, or its tail has taken authority. */
   changed(event: ChainEvent, now: number): void {
-    const { active, self, ledger } = this.#state;
+    const { active, self } = this.#state;
     if (event.type === 'ViewSeen') {
       this.#seen = { epoch: event.view.epoch, at: now };
     } else if (event.type === 'Activated') {
       this.#place = placeIn(event.view, self);
-      // Nobody is left to whom an earlier commit could be acknowledged.
-      if (isHead(event.view, self)) this.#hops.acknowledge(ledger.watermark.index, now);
+      this.#hops.stand(isHead(event.view, self));
       this.#activated(event.view, now);
     } else if (event.type === 'AuthorityTaken' && active !== undefined) {
       this.#recordActivation(active, 'chain.authority', this.#seen?.at ?? now, now);

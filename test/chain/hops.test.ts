@@ -61,6 +61,7 @@ t.test(
 
 t.test('at the head a block is over with its commit', async (t) => {
   const { hops, passed, add } = start();
+  hops.stand(true);
   add(1, 1, head, 10);
   hops.commit(1, 20);
   t.equal(passed.length, 1);
@@ -142,13 +143,43 @@ t.test('a tail that gets a successor did not forward what came before', async (t
   t.equal(hops.record(1, 'n', 0).forwarded, 6_000);
 });
 
+t.test(
+  'what is told to nobody is over when the node becomes the head, or commits as one',
+  async (t) => {
+    const { hops, passed, add } = start();
+    add(1, 1, middle, 1);
+    add(2, 2, middle, 2);
+    hops.commit(1, 3);
+    hops.stand(true);
+    t.equal(passed.length, 1);
+    hops.commit(2, 4);
+    t.equal(passed.length, 2);
+  },
+);
+
+t.test('nothing is told before it is committed', async (t) => {
+  const { hops, passed, add } = start();
+  add(1, 1, middle, 1);
+  hops.acknowledge(1, 2);
+  t.equal(passed.length, 0);
+  hops.commit(1, 3);
+  hops.acknowledge(1, 4);
+  t.match(hops.record(0, 'n', 0), { committed: 3_000, acknowledged: 4_000 });
+});
+
 t.test('what is not over when the incarnation ends is told as it stands', async (t) => {
   const { hops, passed, add } = start();
   add(1, 1, middle, 1);
   add(2, 2, middle, 2, false);
   hops.close();
-  t.equal(passed.length, 1);
-  t.equal(passed[0]?.cut, false);
+  t.equal(passed.length, 2);
+  t.strictSame(
+    passed.map(({ cut, block: kept }) => [cut, kept === undefined]),
+    [
+      [false, false],
+      [false, true],
+    ],
+  );
 });
 
 t.test('blocks with a trace are listed, newest first', async (t) => {

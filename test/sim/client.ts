@@ -139,7 +139,12 @@ export class SimClient {
     const isLost = this.random.chance(0.02);
     const isRepeated = this.#isCommitted(asked);
     void proxy
-      .execute({ id: 0, timeoutMs: remainingMs, trace: new Uint8Array(0), operation: asked })
+      .execute({
+        id: 0,
+        timeoutMs: remainingMs,
+        trace: this.#cluster.spans.context(),
+        operation: asked,
+      })
       .then(({ result }) => {
         if (isRepeated && result?.$case !== 'error')
           this.#cluster.coverage.count('deduplicated retry');

@@ -17,6 +17,7 @@ import { Network } from './network.js';
 import { SimProcess } from './process.js';
 import { RaftGhost } from './raft-ghost.js';
 import { Schedule, type SeededRandom } from './schedule.js';
+import { Spans } from './spans.js';
 
 export interface ClusterOptions {
   readonly coordinators: number;
@@ -28,6 +29,8 @@ export interface ClusterOptions {
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
   readonly drift?: number;
   readonly trace?: (line: string) => void;
+  /** Clients have their operations traced. */
+  readonly isTraced?: boolean;
 }
 
 export type PlaceKind = 'coordinator' | 'node' | 'proxy';
@@ -64,6 +67,7 @@ export class SimCluster {
   readonly ghost = new Ghost(this.coverage);
   readonly raftGhost = new RaftGhost();
   readonly answers = new Answers(this.schedule);
+  readonly spans: Spans;
   readonly places: readonly Place[];
   readonly timing: Timing = timingDefault;
   readonly random: SeededRandom;
@@ -77,6 +81,7 @@ export class SimCluster {
   constructor(options: ClusterOptions) {
     this.random = options.random;
     this.#trace = options.trace ?? (() => undefined);
+    this.spans = new Spans(options.isTraced ?? false, this.coverage);
     this.#ignoreSync = options.ignoreSync ?? false;
     this.#drift = options.drift ?? this.timing.drift * 0.99;
     this.network = new Network(this.schedule, this.random.fork());
@@ -361,6 +366,7 @@ export class SimCluster {
         },
         limits,
         fatal,
+        telemetry: this.spans.telemetry(),
       });
       if (process.isDead) return;
       place.node = handle;

@@ -17,6 +17,7 @@ export const mustMeet = [
   'last of a chain served alone',
   'disk error',
   'session expired',
+  'traced write',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

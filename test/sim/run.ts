@@ -53,6 +53,8 @@ export async function runSeed(seed: number, options: SimOptions = {}): Promise<S
     random: new SeededRandom(plan.clusterSeed),
     ignoreSync: options.ignoreSync ?? false,
     ...(options.drift === undefined ? undefined : { drift: options.drift }),
+    // One run in four: tracing writes to the disk as well.
+    isTraced: seed % 4 === 3,
     trace: (line) => {
       trace.push(line);
       hash = crc32(line, hash);
@@ -181,8 +183,8 @@ class Run {
     await schedule.runUntil(time, () => {
       ghost.check();
       raftGhost.check();
-      const { failure: found, answers } = this.#cluster;
-      const failure = found ?? answers.failure ?? this.#workload.failure;
+      const { failure: found, answers, spans } = this.#cluster;
+      const failure = found ?? answers.failure ?? this.#workload.failure ?? spans.failure;
       if (failure !== undefined) throw failure;
     });
   }
