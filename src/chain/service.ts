@@ -1,4 +1,4 @@
-import type { Metadata, sendUnaryData } from '@grpc/grpc-js';
+import type { sendUnaryData } from '@grpc/grpc-js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import { systemRandom } from '../base/random.js';
@@ -6,7 +6,7 @@ import type { ChainServer } from '../gen/keychaindb/v1/chain.js';
 import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import { serveBidi } from '../wire/grpc-channel.js';
 import { toServiceError } from '../wire/grpc-errors.js';
-import { traceOfCall } from '../wire/grpc-trace.js';
+import { type TracedCall, traceOfCall } from '../wire/grpc-trace.js';
 import { fromOperationError } from '../wire/operation-error.js';
 import type { NodeHandle } from './runtime.js';
 
@@ -49,14 +49,14 @@ export function nodeChainService(node: () => NodeHandle): ChainServer {
 /** Runs one operation within the call's deadline; rejects with what it was refused with. */
 async function run(
   node: () => NodeHandle,
-  call: { getDeadline(): Date | number; readonly metadata: Metadata },
+  call: TracedCall & { getDeadline(): Date | number },
   operation: Asked,
 ): Promise<Result> {
   const timeoutMs = timeoutOf(call.getDeadline());
   const { result } = await node().execute({
     id: 0,
     timeoutMs,
-    trace: traceOfCall(call.metadata, systemRandom),
+    trace: traceOfCall(call, systemRandom),
     operation,
   });
   if (result === undefined) throw new KeychainError('INTERNAL', 'an answer without a result');

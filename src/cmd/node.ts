@@ -2,6 +2,7 @@ import { toHex } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
+import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
 import { emptyStore, openStore } from '../chain/open-store.js';
@@ -136,7 +137,11 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     });
     current = handle;
     const serving = handle.events$.subscribe((event) => {
-      if (event.type !== 'Activated') return;
+      if (event.type !== 'Activated') {
+        const isRare = rareEvents.has(event.type);
+        if (isRare && logger.isLevelEnabled('debug')) logger.debug({ event }, event.type);
+        return;
+      }
       listener.serving(isServing(handle));
       const { epoch, position, role } = placeIn(event.view, handle.state.self);
       logger.info({ epoch, position, role }, `takes part in epoch ${epoch} as ${role}`);
@@ -157,6 +162,23 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   await log.close();
   await telemetry.close();
 }
+
+/** Events that come with changes of the chain, not with requests: what `--log-level debug` shows. */
+const rareEvents: ReadonlySet<ChainEvent['type']> = new Set([
+  'ViewSeen',
+  'Removed',
+  'SuffixCut',
+  'LeaseLimitRaised',
+  'LeasesDropped',
+  'PeerStopped',
+  'UpDialed',
+  'UpReconciled',
+  'UpClosed',
+  'DownReconciled',
+  'DownClosed',
+  'TokenReceived',
+  'AuthorityTaken',
+]);
 
 function isServing(node: NodeHandle | undefined): boolean {
   const { active, self, removed } = node?.state ?? {};

@@ -15,6 +15,7 @@ import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { TelemetryPeers } from '../telemetry/peers.js';
 import { RequestMeter } from '../telemetry/request-meter.js';
 import { telemetryService } from '../telemetry/service.js';
+import { traceIdOf } from '../telemetry/trace-context.js';
 import { Connections, dialBidi, dialServerStream } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
@@ -63,6 +64,10 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
         const asked = Buffer.from(traceId, 'hex');
         const wanted = { traceId: asked, entry: undefined, request, keep: true };
         return (await peers.getTrace(wanted)).spans;
+      },
+      answered: (verb, reason, ms, trace) => {
+        if (!log.isLevelEnabled('debug')) return;
+        log.debug({ verb, reason, ms, trace_id: traceIdOf(trace) || undefined }, 'answered');
       },
       noted: ({ traceId, verb, milliseconds, reason, unsaid }) => {
         const fields = { trace_id: traceId, verb, ms: Math.round(milliseconds), reason, unsaid };

@@ -50,6 +50,7 @@ export function traceCoordinator(options: CoordinatorTracingOptions): () => void
     const was = status;
     status = next;
     if (was === undefined) return;
+    if (next.role !== was.role) log.debug({ term: next.term, role: next.role }, `now ${next.role}`);
     const stood = was.role === 'pre-candidate' || was.role === 'candidate';
     const stands = next.role === 'pre-candidate' || next.role === 'candidate';
     if (!stood && stands) electionFrom = micros();

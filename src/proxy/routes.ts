@@ -172,7 +172,13 @@ async function execute(
   const isAsked = headerOf(message, 'x-keychaindb-trace') === '1';
   const trace = isAsked ? forced(given, random) : given;
   const { result } = await proxy.execute({ id: 0, timeoutMs, trace, operation }, 'http');
-  return { result, headers: isAsked ? { 'x-keychaindb-trace-id': traceIdOf(trace) } : {} };
+  if (!isAsked) return { result, headers: {} };
+  const traceId = traceIdOf(trace);
+  if (result?.$case === 'error') {
+    const { reason, message: text, metadata } = fromOperationError(result.value);
+    throw new KeychainError(reason, text, { ...metadata, trace_id: traceId });
+  }
+  return { result, headers: { 'x-keychaindb-trace-id': traceId } };
 }
 
 function headerOf(message: IncomingMessage, name: string): string | undefined {

@@ -31,7 +31,7 @@ export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVS
     proxy.execute({
       id: 0,
       timeoutMs: timeoutOf(call, clock),
-      trace: traceOfCall(call.metadata, random),
+      trace: traceOfCall(call, random),
       operation,
     });
   return {

@@ -29,6 +29,13 @@ export interface ProxyTelemetry {
   readonly micros: (monotonicMs: number) => number;
   /** Has the nodes keep what they remember of a write that wasn't sampled; gives what was found. */
   readonly keep: (request: RequestId, traceId: string) => Promise<readonly Span[]>;
+  /** Told of every answer; it must be quick. */
+  readonly answered: (
+    verb: string,
+    reason: string,
+    milliseconds: number,
+    trace: Uint8Array,
+  ) => void;
   /** Told of a write that failed or was slow. */
   readonly noted: (write: NotedWrite) => void;
 }
@@ -132,6 +139,7 @@ export class ProxyTracing {
     const reason = result?.$case === 'error' ? result.value.reason : '';
     const milliseconds = now - beganAt;
     meter.observe(verb, reasonStatus(reason), reason, milliseconds);
+    this.#telemetry.answered(verb, reason, milliseconds, operation.trace);
     const isFailed = reason !== '' && reasonStatus(reason) !== 'INVALID_ARGUMENT';
     const isNoted = verb !== 'get' && (isFailed || milliseconds >= slowMs) && this.#mayNote(now);
     if (isSampled(operation.trace)) {

@@ -1,10 +1,24 @@
-import type { Metadata } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import type { Random } from '../base/random.js';
-import { forced, parseTraceparent } from '../telemetry/trace-context.js';
+import { forced, parseTraceparent, traceIdOf } from '../telemetry/trace-context.js';
 
-/** The trace context that a call carries: `traceparent`, recorded for certain with `x-keychaindb-trace: 1`. */
-export function traceOfCall(metadata: Metadata, random: Random): Uint8Array {
-  const [given] = metadata.get('traceparent');
+/** What of a call is looked at. */
+export interface TracedCall {
+  readonly metadata: Metadata;
+  sendMetadata(metadata: Metadata): void;
+}
+
+/**
+ * The trace context that a call carries: `traceparent`. With `x-keychaindb-trace: 1` it is recorded for certain,
+ * and the answer's metadata names the trace.
+ */
+export function traceOfCall(call: TracedCall, random: Random): Uint8Array {
+  const [given] = call.metadata.get('traceparent');
   const context = parseTraceparent(typeof given === 'string' ? given : undefined);
-  return metadata.get('x-keychaindb-trace')[0] === '1' ? forced(context, random) : context;
+  if (call.metadata.get('x-keychaindb-trace')[0] !== '1') return context;
+  const trace = forced(context, random);
+  const answer = new Metadata();
+  answer.set('x-keychaindb-trace-id', traceIdOf(trace));
+  call.sendMetadata(answer);
+  return trace;
 }

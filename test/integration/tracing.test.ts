@@ -1,5 +1,5 @@
-import { execFile } from 'node:child_process';
-import { access } from 'node:fs/promises';
+import { execFile, spawn } from 'node:child_process';
+import { access, chmod } from 'node:fs/promises';
 import t from 'tap';
 import { findJaeger } from '../../src/cmd/jaeger.js';
 import { Lab, main } from '../../tools/lab/cluster.js';
@@ -292,6 +292,64 @@ t.test('the log level of every process changes while it runs', async (t) => {
     await run(['log-level', ...endpoints, 'info', '--process', id]);
   }
 });
+
+/** Stands in for Jaeger: takes the configuration, serves its two ports, counts what comes. */
+const standIn = `#!${process.execPath}
+const { readFileSync } = require('node:fs');
+const { createServer } = require('node:http');
+const config = readFileSync(process.argv[process.argv.indexOf('--config') + 1], 'utf8');
+const ports = [...config.matchAll(/endpoint: 127\\.0\\.0\\.1:(\\d+)/g)].map(([, port]) => Number(port));
+let exports = 0;
+for (const port of ports) {
+  createServer((request, response) => {
+    request.resume();
+    if (request.url === '/v1/traces') exports += 1;
+    response.end(String(exports));
+  }).listen(port, '127.0.0.1');
+}
+`;
+
+t.test(
+  'demo --jaeger starts what is called jaeger, and links to the trace of a first write',
+  async (t) => {
+    const dir = t.testdir({ jaeger: standIn, 'package.json': '{}' });
+    await chmod(`${dir}/jaeger`, 0o755);
+    const args = ['demo', '--jaeger', '--json', '--data-dir', `${dir}/data`, '--nodes', '1'];
+    const ports = [
+      '--base-port',
+      '0',
+      '--grpc-port',
+      '0',
+      '--http-port',
+      '0',
+      '--coordinators',
+      '1',
+    ];
+    const env = { ...process.env, JAEGER_BIN: `${dir}/jaeger` };
+    const demo = spawn(process.execPath, [main, ...args, ...ports], { env });
+    const ended = new Promise((resolve) => demo.once('exit', resolve));
+    let said = '';
+    const link = await new Promise<string>((resolve, reject) => {
+      demo.stderr.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        const found = /hop by hop: (http:\S+\/trace\/[0-9a-f]{32})\n/.exec(said)?.[1];
+        if (found !== undefined) resolve(found);
+      });
+      demo.once('exit', () => reject(new Error(said)));
+    });
+    const page = link.slice(0, link.indexOf('/trace/'));
+    t.match(said, `Jaeger runs: ${page}`);
+    const came = async (): Promise<number> => Number(await (await fetch(page)).text());
+    const until = performance.now() + 10_000;
+    while ((await came()) === 0 && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    t.ok((await came()) > 0, 'spans came to its collector');
+    demo.kill('SIGTERM');
+    await ended;
+    await t.rejects(fetch(page), 'it ends with the demo');
+  },
+);
 
 t.test('demo --jaeger says what is missing, or runs it', async (t) => {
   const none = await run(['demo', '--jaeger', '--data-dir', t.testdir()], { PATH: '/nowhere' });

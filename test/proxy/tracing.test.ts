@@ -42,6 +42,7 @@ class Bench {
         contentBytes: 0,
         micros: (ms) => ms * 1_000,
         keep: () => Promise.resolve([]),
+        answered: () => undefined,
         noted: (write) => this.noted.push(write),
         ...options,
       },
