@@ -204,9 +204,7 @@ export class ProxyTracing {
       startUs: micros(beganAt),
       endUs: micros(now),
       attributes: {
-        'rpc.system.name': edge === 'http' ? 'http' : 'grpc',
         'rpc.status_code': code,
-        'db.system.name': 'keychaindb',
         'db.operation.name': verb,
         'keychaindb.edge': edge,
         'keychaindb.attempts': attempts,

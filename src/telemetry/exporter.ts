@@ -20,7 +20,7 @@ export interface ExporterOptions {
 export const exportQueueMax = 16_384;
 /** Spans in one request, and milliseconds until a smaller request goes out. */
 const batchMax = 512;
-const delayMs = 200;
+const delayMs = 1_000;
 /** Milliseconds that the collector may take for one request. */
 const requestMs = 5_000;
 /** Milliseconds that the last spans may take when the process ends. */

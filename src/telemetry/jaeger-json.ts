@@ -1,7 +1,12 @@
 import { type Span, SpanKind } from './span.js';
 
 /** A file that Jaeger's page takes under "JSON file" (its own format, not OTLP). */
-export function jaegerJson(spans: readonly Span[]): string {
+export function jaegerJson(all: readonly Span[]): string {
+  // By time, each once: the file doesn't tell in which order processes answered.
+  const spans = [...new Map(all.map((span) => [`${span.traceId}/${span.spanId}`, span])).values()];
+  spans.sort(
+    (a, b) => a.startUs - b.startUs || compare(a.name, b.name) || compare(a.spanId, b.spanId),
+  );
   const ids = [...new Set(spans.map(({ traceId }) => traceId))];
   const data = ids.map((traceId) =>
     traceOf(
@@ -10,6 +15,10 @@ export function jaegerJson(spans: readonly Span[]): string {
     ),
   );
   return `${JSON.stringify({ data }, undefined, 2)}\n`;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function traceOf(traceID: string, spans: readonly Span[]): object {
@@ -65,7 +74,7 @@ function tagsOf({ kind, attributes, error }: Span): readonly object[] {
     tag('otel.status_description', error),
   ];
   return [
-    tag('span.kind', kinds.get(kind) ?? ''),
+    ...(kind === SpanKind.UNSPECIFIED ? [] : [tag('span.kind', kinds.get(kind) ?? '')]),
     ...Object.entries(attributes ?? {}).map(([key, value]) => tag(key, value)),
     ...(error === '' ? [] : failed),
   ];
@@ -73,6 +82,8 @@ function tagsOf({ kind, attributes, error }: Span): readonly object[] {
 
 function tag(key: string, value: unknown): object {
   if (typeof value === 'boolean') return { key, type: 'bool', value };
-  if (typeof value !== 'number') return { key, type: 'string', value: String(value) };
+  if (typeof value === 'object') return { key, type: 'string', value: JSON.stringify(value) };
+  // JSON has no NaN and no infinity.
+  if (!Number.isFinite(value)) return { key, type: 'string', value: String(value) };
   return { key, type: Number.isSafeInteger(value) ? 'int64' : 'float64', value };
 }

@@ -1,9 +1,9 @@
 import type { Span } from './span.js';
 
 export interface WaterfallOptions {
-  /** Columns; at least 60 are used. */
+  /** Columns; at least 60 are used. No line is wider. */
   readonly width: number;
-  /** Say what the spans say, behind the bars. */
+  /** Say what the spans say, behind the bars, as far as there is room. */
   readonly attributes?: boolean;
 }
 
@@ -25,48 +25,89 @@ export function waterfall(spans: readonly Span[], options: WaterfallOptions): st
 
 interface Row {
   readonly tree: string;
+  readonly instance: string;
+  readonly start: string;
+  readonly length: string;
+  readonly note: string;
   readonly span: Span;
+}
+
+/** Microseconds since 1970: what the bars are scaled over. */
+interface Extent {
+  readonly from: number;
+  readonly to: number;
 }
 
 function drawTrace(id: string, all: readonly Span[], options: WaterfallOptions): string {
   const spans = [...new Map(all.map((span) => [span.spanId, span])).values()];
-  const from = Math.min(...spans.map(({ startUs }) => startUs));
-  const to = Math.max(...spans.map(({ endUs }) => endUs));
-  const rows = rowsOf(spans);
-  const columns = columnsOf(rows, from, Math.max(widthMin, options.width));
+  const from = least(spans.map(({ startUs }) => startUs));
+  const extent = { from, to: most(spans.map((span) => Math.max(span.startUs, span.endUs))) };
+  const width = Math.max(widthMin, Math.floor(options.width));
+  const rows = ordered(spans, width).map(({ tree, span }) => ({
+    tree,
+    instance: plain(span.instance),
+    start: `+${timeOf(span.startUs - from)}`,
+    length: timeOf(span.endUs - span.startUs),
+    note: noteOf(span, options.attributes === true),
+    span,
+  }));
+  const columns = columnsOf(rows, width);
+  const lines = rows.map((row) => cut(drawRow(row, columns, extent), width).trimEnd());
+  return [titleOf(plain(id), spans, extent, width), ...lines, ''].join('\n');
+}
+
+/** The id gives way where there is no room for what is said of the trace. */
+function titleOf(id: string, spans: readonly Span[], { from, to }: Extent, width: number): string {
   const instances = new Set(spans.map(({ instance }) => instance)).size;
-  const title = `trace ${id}  ${timeOf(to - from)}, ${spans.length} spans of ${instances} processes`;
-  const lines = rows.map((row) => drawRow(row, columns, from, to, options.attributes === true));
-  return [title, ...lines, ''].join('\n');
+  const size = `${counted(spans.length, 'span')} of ${counted(instances, 'process', 'es')}`;
+  const facts = `  ${timeOf(to - from)}, ${size}`;
+  return cut(`trace ${cut(id, Math.max(8, width - 6 - facts.length))}${facts}`, width);
+}
+
+function counted(count: number, name: string, plural = 's'): string {
+  return `${count} ${name}${count === 1 ? '' : plural}`;
 }
 
 /** Depth first; who has no parent here is a root. Every span once, whatever the parents say. */
-function rowsOf(spans: readonly Span[]): readonly Row[] {
-  const ordered = [...spans].sort(
+function ordered(spans: readonly Span[], width: number): readonly Pick<Row, 'tree' | 'span'>[] {
+  const byTime = [...spans].sort(
     (a, b) => a.startUs - b.startUs || compare(a.name, b.name) || compare(a.spanId, b.spanId),
   );
   const ids = new Set(spans.map(({ spanId }) => spanId));
   const children = new Map<string, Span[]>();
   const roots: Span[] = [];
-  for (const span of ordered) {
-    if (!ids.has(span.parentId) || span.parentId === span.spanId) roots.push(span);
-    else children.set(span.parentId, [...(children.get(span.parentId) ?? []), span]);
+  for (const span of byTime) {
+    const siblings = children.get(span.parentId);
+    if (span.parentId === '' || !ids.has(span.parentId)) roots.push(span);
+    else if (siblings === undefined) children.set(span.parentId, [span]);
+    else siblings.push(span);
   }
-  const rows: Row[] = [];
+  const rows: Pick<Row, 'tree' | 'span'>[] = [];
   const drawn = new Set<string>();
-  const draw = (span: Span, guide: string, branch: string, below: string): void => {
-    if (drawn.has(span.spanId)) return;
-    drawn.add(span.spanId);
-    rows.push({ tree: `${guide}${branch}${span.name}`, span });
-    const own = children.get(span.spanId) ?? [];
-    own.forEach((child, index) => {
-      const isLast = index === own.length - 1;
-      draw(child, guide + below, isLast ? '└─ ' : '├─ ', isLast ? '   ' : '│  ');
-    });
+  // A stack, not recursion: a chain of parents may be as long as the list.
+  const draw = (root: Span): void => {
+    const waiting = [{ span: root, branch: '', guide: '' }];
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      const { span, branch, guide } = next;
+      drawn.add(span.spanId);
+      rows.push({ tree: `${branch}${plain(span.name)}`, span });
+      // Nothing is seen of a guide beyond the line.
+      const indent = guide.slice(0, width);
+      // Only where a ring closes is a child drawn already.
+      const own = (children.get(span.spanId) ?? []).filter(({ spanId }) => !drawn.has(spanId));
+      for (const [index, child] of [...own.entries()].reverse()) {
+        const isLast = index === own.length - 1;
+        waiting.push({
+          span: child,
+          branch: `${indent}${isLast ? '└─ ' : '├─ '}`,
+          guide: `${indent}${isLast ? '   ' : '│  '}`,
+        });
+      }
+    }
   };
-  for (const root of roots) draw(root, '', '', '');
+  for (const root of roots) draw(root);
   // Spans that are each other's ancestors have no root: each ring is entered where it began.
-  for (const span of ordered) draw(span, '', '', '');
+  for (const span of byTime) if (!drawn.has(span.spanId)) draw(span);
   return rows;
 }
 
@@ -82,62 +123,97 @@ interface Columns {
   readonly bar: number;
 }
 
-function columnsOf(rows: readonly Row[], from: number, width: number): Columns {
-  const widest = (of: (row: Row) => string): number =>
-    Math.max(...rows.map((row) => [...of(row)].length));
-  const start = widest(({ span }) => `+${timeOf(span.startUs - from)}`);
-  const length = widest(({ span }) => timeOf(span.endUs - span.startUs));
-  const instance = Math.min(
-    16,
-    widest(({ span }) => span.instance),
-  );
-  const fixed = instance + start + length + 8;
-  const tree = Math.max(
-    8,
-    Math.min(
-      widest(({ tree: text }) => text),
-      width - fixed - barMin,
-    ),
-  );
-  return { tree, instance, start, length, bar: Math.max(1, width - fixed - tree) };
+function columnsOf(rows: readonly Row[], line: number): Columns {
+  const widest = (of: (row: Row) => string): number => most(rows.map((row) => columnsIn(of(row))));
+  const start = widest((row) => row.start);
+  const length = widest((row) => row.length);
+  const instance = Math.min(Math.floor(line / 6), 16, widest(instanceOf));
+  const room = line - instance - start - length - 8;
+  const names = widest(treeOf);
+  const spare = Math.min(Math.floor(line / 2), room - names - 2 * barMin);
+  const note = Math.min(widest(noteIn), Math.max(Math.floor(room / 3), spare));
+  const tree = Math.max(8, Math.min(names, room - barMin - note));
+  return { tree, instance, start, length, bar: Math.max(1, room - tree - note) };
 }
 
-function drawRow(
-  { tree, span }: Row,
-  columns: Columns,
-  from: number,
-  to: number,
-  attributes: boolean,
-): string {
-  const start = `+${timeOf(span.startUs - from)}`;
-  const length = timeOf(span.endUs - span.startUs);
+const instanceOf = ({ instance }: Row): string => instance;
+const noteIn = ({ note }: Row): string => note;
+const treeOf = ({ tree }: Row): string => tree;
+
+function drawRow(row: Row, columns: Columns, extent: Extent): string {
   const cells = [
-    padded(tree, columns.tree),
-    padded(span.instance, columns.instance),
-    start.padStart(columns.start),
-    length.padStart(columns.length),
-    bar(span, columns.bar, from, to),
+    padded(row.tree, columns.tree),
+    padded(row.instance, columns.instance),
+    row.start.padStart(columns.start),
+    row.length.padStart(columns.length),
+    bar(row.span, columns.bar, extent),
   ];
-  const said = attributes ? saying(span) : '';
-  const error = span.error === '' ? '' : `  ✗ ${span.error}`;
-  return `${cells.join('  ')}${error}${said}`.trimEnd();
+  return `${cells.join('  ')}${row.note}`;
 }
 
-function saying(span: Span): string {
-  const pairs = Object.entries(span.attributes ?? {}).map(
-    ([key, value]) => `${key.replace(/^keychaindb\./, '')}=${String(value)}`,
+/** What stands behind a bar: the error first, it is cut last. */
+function noteOf({ error, attributes }: Span, isWhole: boolean): string {
+  const pairs = Object.entries((isWhole ? attributes : undefined) ?? {}).map(
+    ([key, value]) => `${key.replace(/^keychaindb\./, '')}=${said(value)}`,
   );
-  return pairs.length === 0 ? '' : `  ${pairs.join(' ')}`;
+  const parts = [...(error === '' ? [] : [`✗ ${error}`]), ...pairs];
+  return parts.length === 0 ? '' : `  ${plain(parts.join(' '))}`;
+}
+
+function said(value: unknown): string {
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+/** On one line, and without what would steer a terminal: names and errors come from elsewhere. */
+function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]+/gu, ' ');
+}
+
+const wide =
+  /[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Emoji_Presentation}\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]/u;
+const zeroWidth = /[\p{Mn}\p{Me}\p{Cf}]/u;
+
+/** Columns that a terminal gives a character: East Asian ones have two, marks none. */
+function columnsOfChar(char: string): number {
+  if (char <= '\u{7e}') return 1;
+  if (zeroWidth.test(char)) return 0;
+  return wide.test(char) ? 2 : 1;
+}
+
+function columnsIn(text: string): number {
+  let columns = 0;
+  for (const char of text) columns += columnsOfChar(char);
+  return columns;
 }
 
 function padded(text: string, width: number): string {
-  const chars = [...text];
-  if (chars.length <= width) return text + ' '.repeat(width - chars.length);
-  return `${chars.slice(0, width - 1).join('')}…`;
+  const fits = cut(text, width);
+  return fits + ' '.repeat(width - columnsIn(fits));
+}
+
+/** At most so many columns; `…` stands for what is left out. */
+function cut(text: string, width: number): string {
+  if (columnsIn(text) <= width) return text;
+  let kept = '';
+  let columns = 0;
+  for (const char of text) {
+    columns += columnsOfChar(char);
+    if (columns > width - 1) break;
+    kept += char;
+  }
+  return `${kept}…`;
+}
+
+function least(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+}
+
+function most(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
 }
 
 /** Block characters, to an eighth of a column at the end; something is seen of the shortest span. */
-function bar(span: Span, width: number, from: number, to: number): string {
+function bar(span: Span, width: number, { from, to }: Extent): string {
   const scale = to > from ? width / (to - from) : 0;
   const begin = Math.min(width - 1, Math.max(0, Math.floor((span.startUs - from) * scale)));
   const end = Math.min(width, Math.max(begin, (span.endUs - from) * scale));

@@ -98,12 +98,7 @@ export function writeSpans(
   };
   part('chain.inbox', arrived, hop.appended);
   if (hop.synced > 0) {
-    part('rocksdb.write', hop.writing, hop.synced, {
-      attributes: {
-        'db.system.name': 'rocksdb',
-        'keychaindb.batch.size': sizeOf(hop),
-      },
-    });
+    part('rocksdb.write', hop.writing, hop.synced, { attributes: rocksdb });
   }
   if (hop.forwarded > 0) {
     part('chain.forward', hop.forwarded, hop.acked || hop.committed || hop.forwarded, {
@@ -162,6 +157,7 @@ export function blockSpans(
 }
 
 const none: Attributes = {};
+const rocksdb: Attributes = { 'db.system.name': 'rocksdb' };
 
 /** What the ids of a hop's parts are made of. */
 const partOf: Readonly<Record<string, string>> = {

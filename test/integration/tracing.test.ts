@@ -299,12 +299,12 @@ const { readFileSync } = require('node:fs');
 const { createServer } = require('node:http');
 const config = readFileSync(process.argv[process.argv.indexOf('--config') + 1], 'utf8');
 const ports = [...config.matchAll(/endpoint: 127\\.0\\.0\\.1:(\\d+)/g)].map(([, port]) => Number(port));
-let exports = 0;
+let received = 0;
 for (const port of ports) {
   createServer((request, response) => {
     request.resume();
-    if (request.url === '/v1/traces') exports += 1;
-    response.end(String(exports));
+    if (request.url === '/v1/traces') received += 1;
+    response.end(String(received));
   }).listen(port, '127.0.0.1');
 }
 `;
