@@ -19,8 +19,8 @@ export interface ExporterOptions {
 /** Spans that wait for the collector, those on their way included; what is beyond is dropped and counted. */
 export const exportQueueMax = 16_384;
 /** Spans in one request, and milliseconds until a smaller request goes out. */
-const batchMax = 512;
-const delayMs = 1_000;
+const batchMax = 256;
+const delayMs = 200;
 /** Milliseconds that the collector may take for one request. */
 const requestMs = 5_000;
 /** Milliseconds that the last spans may take when the process ends. */
