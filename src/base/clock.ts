@@ -20,6 +20,13 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves after so many milliseconds. */
+export function pause(clock: Clock, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(milliseconds, resolve);
+  });
+}
+
 /** Calls `then` every `milliseconds` until cancelled; a late call delays the next, they never pile up. */
 export function every(clock: Clock, milliseconds: number, then: () => void): Cancel {
   let cancel = clock.after(milliseconds, fire);

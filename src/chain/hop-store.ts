@@ -31,7 +31,8 @@ export class HopStore {
     this.#waiting.push(record);
     if (!this.#looking) {
       this.#looking = true;
-      void this.#look();
+      // One that can't be read costs traces, not the node: what stands there is not counted then.
+      this.#look().catch(() => undefined);
     }
     this.#cancel ??= this.#clock.after(gatherMs, () => this.flush());
   }

@@ -1,3 +1,4 @@
+import type { StorageEngine } from '../log/engine.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
 import type { NodeMeter } from './meter.js';
@@ -12,13 +13,12 @@ export interface NodeMetricsOptions {
   readonly node: () => NodeHandle | undefined;
   /** Monotonic milliseconds. */
   readonly now: () => number;
-  /** A number that the storage engine knows of itself; NaN where it doesn't. */
-  readonly storage: (property: string) => number;
+  readonly engine: StorageEngine;
 }
 
 /** The metrics of a chain node (docs/names.md). */
 export function nodeMetrics(options: NodeMetricsOptions): void {
-  const { metrics, meter, node, now, storage } = options;
+  const { metrics, meter, node, now, engine } = options;
   const state = () => node()?.state;
   const read = (of: (state: NodeHandle['state']) => number) => () => {
     const present = state();
@@ -85,7 +85,7 @@ export function nodeMetrics(options: NodeMetricsOptions): void {
   );
   histograms(metrics, meter);
   metrics.queues(() => node()?.queues ?? []);
-  storageMetrics(metrics, storage);
+  storageMetrics(metrics, engine);
 }
 
 function histograms(metrics: Metrics, meter: NodeMeter): void {

@@ -4,8 +4,8 @@ import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import { systemRandom } from '../base/random.js';
 import type { ChainServer } from '../gen/keychaindb/v1/chain.js';
 import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
+import { answer } from '../wire/grpc-answer.js';
 import { serveBidi } from '../wire/grpc-channel.js';
-import { toServiceError } from '../wire/grpc-errors.js';
 import { type TracedCall, traceOfCall } from '../wire/grpc-trace.js';
 import { fromOperationError } from '../wire/operation-error.js';
 import type { NodeHandle } from './runtime.js';
@@ -38,10 +38,7 @@ export function nodeChainService(node: () => NodeHandle): ChainServer {
     peer: serveBidi((channel) => node().acceptPeer(channel)),
     inspect: (call, callback) => {
       const inspected = async () => node().inspect(call.request.hash);
-      inspected().then(
-        (response) => callback(null, response),
-        (error: unknown) => callback(toServiceError(error)),
-      );
+      answer(inspected(), callback);
     },
   };
 }
@@ -65,17 +62,16 @@ async function run(
 }
 
 function reply<T>(
-  answer: Promise<Result>,
+  given: Promise<Result>,
   callback: sendUnaryData<T>,
   pick: (result: Result) => T | undefined,
 ): void {
-  answer
-    .then((result) => {
-      const response = pick(result);
-      if (response === undefined) throw new KeychainError('INTERNAL', `a ${result.$case} came`);
-      callback(null, response);
-    })
-    .catch((error: unknown) => callback(toServiceError(error)));
+  const picked = given.then((result) => {
+    const response = pick(result);
+    if (response === undefined) throw new KeychainError('INTERNAL', `a ${result.$case} came`);
+    return response;
+  });
+  answer(picked, callback);
 }
 
 /** Milliseconds left of a call's deadline. */

@@ -1,10 +1,18 @@
+import { toMapKey } from '../base/bytes.js';
 import type { Cancel, Clock } from '../base/clock.js';
 import { reasonStatus } from '../base/errors.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { Envelope, HopRecord, RequestId } from '../gen/keychaindb/v1/log.js';
 import type { EventLog } from '../log/event-log.js';
-import { type Span, SpanKind, type SpanSink, spanOf } from '../telemetry/span.js';
+import {
+  type Attributes,
+  placeAttributes,
+  type Span,
+  SpanKind,
+  type SpanSink,
+  spanOf,
+} from '../telemetry/span.js';
 import { spanIdOf, writeNamed } from '../telemetry/span-ids.js';
 import { isSampled, parentIdOf, traceIdOf } from '../telemetry/trace-context.js';
 import { activationSpan } from '../telemetry/view-spans.js';
@@ -76,23 +84,18 @@ export class NodeTracing {
     } else if (event.type === 'Activated') {
       this.#place = placeIn(event.view, self);
       this.#hops.stand(isHead(event.view, self));
-      this.#activated(event.view, now);
+      const began = this.#seen?.epoch === event.view.epoch ? this.#seen.at : now;
+      this.#activated(event.view, this.#place, 'chain.activate', began, now);
     } else if (event.type === 'AuthorityTaken' && active !== undefined) {
-      this.#recordActivation(active, 'chain.authority', this.#seen?.at ?? now, now);
+      const place = this.#place ?? placeIn(active, self);
+      this.#activated(active, place, 'chain.authority', this.#seen?.at ?? now, now);
     }
   }
 
-  #activated(view: View, now: number): void {
-    const began = this.#seen?.epoch === view.epoch ? this.#seen.at : now;
-    this.#recordActivation(view, 'chain.activate', began, now);
-  }
-
-  #recordActivation(view: View, name: string, from: number, to: number): void {
-    const { sink } = this.#telemetry;
-    if (sink === undefined) return;
+  #activated(view: View, place: Place, name: string, from: number, to: number): void {
     const own = nodeInstance(this.#state.self.id);
-    const place = placeIn(view, this.#state.self);
-    sink.record(activationSpan(own, view, name, this.#micros(from), this.#micros(to), place));
+    const [fromUs, toUs] = [this.#micros(from), this.#micros(to)];
+    this.#telemetry.sink?.record(activationSpan(own, view, name, fromUs, toUs, place));
   }
 
   /** A block is over. */
@@ -113,7 +116,8 @@ export class NodeTracing {
     const { sink } = this.#telemetry;
     if (sink === undefined || !isSampled(trace)) return;
     if (kind === 'get') this.#read(sink, answered, result, now, reason);
-    else if (reason !== '') this.#refused(sink, answered, now, reason);
+    else if (reason !== '')
+      sink.record(this.#served(answered, 'chain.refuse', now, { error: reason }));
   }
 
   /** Spans of this node in the trace, of what it remembers; also of writes that were not sampled. */
@@ -162,7 +166,7 @@ export class NodeTracing {
   }): { readonly generation: number; readonly index: number } | undefined {
     const { ledger, chainId } = this.#state;
     if (request !== undefined) {
-      const session = ledger.sessions.get(Buffer.from(request.clientId).toString('latin1'));
+      const session = ledger.sessions.get(toMapKey(request.clientId));
       const outcome = session?.outcomes.get(request.seq);
       if (outcome !== undefined) return { generation: outcome.generation, index: outcome.revision };
       return session?.staged.get(request.seq);
@@ -200,43 +204,30 @@ export class NodeTracing {
 
   #read(
     sink: SpanSink,
-    { trace, beganAt, handedAt, tailAt }: Answered,
+    answered: Answered,
     result: OperationResult['result'],
     now: number,
     reason: string,
   ): void {
-    const traceId = traceIdOf(trace);
-    const own = nodeInstance(this.#state.self.id);
-    const parentId = parentIdOf(trace);
-    const spanId = spanIdOf(traceId, parentId, own.instance, 'read');
+    const { trace, handedAt, tailAt } = answered;
     const found = result?.$case === 'get' ? result.value : undefined;
-    sink.record(
-      spanOf(own, {
-        traceId,
-        spanId,
-        parentId,
-        name: 'chain.read',
-        kind: SpanKind.SERVER,
-        startUs: this.#micros(beganAt),
-        endUs: this.#micros(now),
-        attributes: {
-          'db.system.name': 'keychaindb',
-          'db.operation.name': 'get',
-          'keychaindb.chain.id': this.#state.chainId,
-          'keychaindb.asked_tail': tailAt > 0,
-          'keychaindb.revision': found?.revision ?? 0,
-          'keychaindb.watermark': this.#state.ledger.watermark.index,
-          ...placeAttributes(this.#place),
-        },
-        error: reason === 'KEY_NOT_FOUND' ? '' : reason,
-      }),
-    );
+    const served = this.#served(answered, 'chain.read', now, {
+      attributes: {
+        'db.system.name': 'keychaindb',
+        'keychaindb.asked_tail': tailAt > 0,
+        'keychaindb.revision': found?.revision ?? 0,
+        'keychaindb.watermark': this.#state.ledger.watermark.index,
+      },
+      error: reason === 'KEY_NOT_FOUND' ? '' : reason,
+    });
+    sink.record(served);
     if (tailAt === 0) return;
+    const { traceId, instance } = served;
     sink.record(
-      spanOf(own, {
+      spanOf(served, {
         traceId,
-        spanId: spanIdOf(traceId, parentId, own.instance, 'tail'),
-        parentId: spanId,
+        spanId: spanIdOf(traceId, parentIdOf(trace), instance, 'tail'),
+        parentId: served.spanId,
         name: 'chain.tail_query',
         kind: SpanKind.CLIENT,
         startUs: this.#micros(handedAt),
@@ -246,28 +237,32 @@ export class NodeTracing {
     );
   }
 
-  /** A write that made no entry here. */
-  #refused(sink: SpanSink, { trace, beganAt, kind }: Answered, now: number, reason: string): void {
+  /** What this node did with a request that made no entry here. */
+  #served(
+    { trace, beganAt, kind }: Answered,
+    name: string,
+    now: number,
+    { attributes = {}, error }: { readonly attributes?: Attributes; readonly error: string },
+  ): Span {
     const traceId = traceIdOf(trace);
     const own = nodeInstance(this.#state.self.id);
     const parentId = parentIdOf(trace);
-    sink.record(
-      spanOf(own, {
-        traceId,
-        spanId: spanIdOf(traceId, parentId, own.instance, 'refused'),
-        parentId,
-        name: 'chain.refuse',
-        kind: SpanKind.SERVER,
-        startUs: this.#micros(beganAt),
-        endUs: this.#micros(now),
-        attributes: {
-          'db.operation.name': kind,
-          'keychaindb.chain.id': this.#state.chainId,
-          ...placeAttributes(this.#place),
-        },
-        error: reason,
-      }),
-    );
+    return spanOf(own, {
+      traceId,
+      spanId: spanIdOf(traceId, parentId, own.instance, name),
+      parentId,
+      name,
+      kind: SpanKind.SERVER,
+      startUs: this.#micros(beganAt),
+      endUs: this.#micros(now),
+      attributes: {
+        'db.operation.name': kind,
+        'keychaindb.chain.id': this.#state.chainId,
+        ...attributes,
+        ...(this.#place === undefined ? {} : placeAttributes(this.#place)),
+      },
+      error,
+    });
   }
 
   #record(slot: number, cut: boolean): HopRecord {
@@ -288,15 +283,6 @@ export class NodeTracing {
 }
 
 const noView = { members: [] };
-
-function placeAttributes(place: Place | undefined): Readonly<Record<string, string | number>> {
-  if (place === undefined) return {};
-  return {
-    'keychaindb.epoch': place.epoch,
-    'keychaindb.position': place.position,
-    'keychaindb.role': place.role,
-  };
-}
 
 /** Where a process stands in a view. */
 export function placeIn(view: View, self: Name): Place {

@@ -1,7 +1,7 @@
 import {
   ChannelCredentials,
-  type Client as GrpcClient,
   Metadata,
+  type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
@@ -20,7 +20,7 @@ import type { RequestId } from '../gen/keychaindb/v1/log.js';
 import {
   type GetTraceResponse,
   type SetLogLevelResponse,
-  TelemetryClient,
+  TelemetryService,
 } from '../gen/keychaindb/v1/telemetry.js';
 import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { clientOptions, failureOf, isReady, noMetadata } from '../retry/grpc-call.js';
@@ -108,8 +108,8 @@ interface CallOptions {
   readonly deadline: Date;
 }
 type Callback<Response> = (error: ServiceError | null, response: Response) => void;
-type Call<Response, Stub = KVClient> = (
-  client: Stub,
+type Call<Response> = (
+  client: KVClient,
   options: CallOptions,
   callback: Callback<Response>,
 ) => void;
@@ -124,7 +124,6 @@ class Client implements KeychainClient {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #clients: readonly KVClient[];
-  readonly #telemetry: readonly TelemetryClient[];
   readonly #cluster: ClusterVerbs;
   readonly #seed: Uint8Array;
   readonly #lanes: RequestIds[] = [];
@@ -148,7 +147,6 @@ class Client implements KeychainClient {
     this.#seed = random.bytes(16);
     const credentials = ChannelCredentials.createInsecure();
     this.#clients = endpoints.map((at) => new KVClient(at, credentials, clientOptions));
-    this.#telemetry = endpoints.map((at) => new TelemetryClient(at, credentials, clientOptions));
     this.#cluster = clusterVerbs({ addresses: endpoints, clock });
   }
 
@@ -212,9 +210,7 @@ class Client implements KeychainClient {
       request: undefined,
       keep: false,
     };
-    return this.#ask(options, (client, call, done) =>
-      client.getTrace(request, noMetadata, call, done),
-    );
+    return this.#ask(TelemetryService.getTrace, request, options);
   }
 
   setLogLevel(
@@ -222,28 +218,37 @@ class Client implements KeychainClient {
     process = '',
     options: OperationOptions = {},
   ): Promise<SetLogLevelResponse> {
-    return this.#ask(options, (client, call, done) =>
-      client.setLogLevel({ level, process }, noMetadata, call, done),
-    );
+    return this.#ask(TelemetryService.setLogLevel, { level, process }, options);
   }
 
-  /** Of the Telemetry service of the endpoint in use; asking twice does no harm. */
-  #ask<Response>(
+  /** A method of another service, on the endpoint's connection; asking twice does no harm. */
+  #ask<Request, Response>(
+    { path, requestSerialize, responseDeserialize }: MethodDefinition<Request, Response>,
+    request: Request,
     options: OperationOptions,
-    call: Call<Response, TelemetryClient>,
   ): Promise<Response> {
     return runOperation<Response>(this.#clock, {
       kind: 'read',
       timeoutMs: this.#timeoutOf(options),
       renew: () => false,
-      ...this.#attempts<Response, TelemetryClient>(() => call, this.#telemetry),
+      ...this.#attempts<Response>(() => (client, call, done) => {
+        client.makeUnaryRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          request,
+          noMetadata,
+          call,
+          (error, response) => done(error, response as Response),
+        );
+      }),
     });
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const client of [...this.#clients, ...this.#telemetry]) client.close();
+    for (const client of this.#clients) client.close();
     this.#cluster.close();
   }
 
@@ -302,28 +307,26 @@ class Client implements KeychainClient {
   }
 
   /** The part of a plan that is about endpoints. */
-  #attempts<Response, Stub extends GrpcClient = KVClient>(
-    callOf: () => Call<Response, Stub>,
-    stubs: readonly Stub[] = this.#clients as readonly GrpcClient[] as readonly Stub[],
+  #attempts<Response>(
+    callOf: () => Call<Response>,
   ): Pick<OperationPlan<Response>, 'attempt' | 'leave' | 'isPatient'> {
     let index = this.#preferred;
     return {
       isPatient: this.#clients.length === 1,
       attempt: (remainingMs) => {
         index = this.#preferred;
-        return this.#attempt(stubs, index, remainingMs, callOf());
+        return this.#attempt(index, remainingMs, callOf());
       },
       leave: () => this.#leave(index),
     };
   }
 
-  async #attempt<Response, Stub extends GrpcClient>(
-    stubs: readonly Stub[],
+  async #attempt<Response>(
     index: number,
     remainingMs: number,
-    call: Call<Response, Stub>,
+    call: Call<Response>,
   ): Promise<AttemptResult<Response>> {
-    const client = stubs[index];
+    const client = this.#clients[index];
     if (client === undefined || this.#isClosed) return { type: 'closed' };
     const wall = this.#clock.wall();
     if (!(await isReady(client, new Date(wall + Math.min(connectMs, remainingMs))))) {

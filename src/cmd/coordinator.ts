@@ -41,16 +41,12 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   const telemetry = startTelemetry('coordinator', id, flags);
   const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
-  let engine: RocksEngine | undefined;
   const folder = await DataFolder.open({
     dir: dataDir,
     kind: 'coordinator',
     id,
     random: systemRandom,
-    openEngine: async (dir) => {
-      engine = await RocksEngine.open(dir);
-      return engine;
-    },
+    openEngine: (dir) => RocksEngine.open(dir),
   });
   const die = fatal(logger);
   const { log, damage } = await openLog({ engine: folder.engine, fatal: die });
@@ -96,7 +92,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   });
   const meter = new RequestMeter();
   coordinatorMetrics(metrics, raft, coordinator, meter);
-  storageMetrics(metrics, (property) => engine?.property(property) ?? Number.NaN);
+  storageMetrics(metrics, folder.engine);
   const raftServer: RaftServer = { messages: serveBidi(raft.accept) };
   let listener: GrpcListener | undefined;
   const checks = () => [

@@ -3,7 +3,7 @@ import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { systemClock } from '../base/clock.js';
+import { pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -48,9 +48,10 @@ export async function runDemo(flags: DemoFlags): Promise<void> {
   await mkdir(dir, { recursive: true });
   const stopped = untilStopped();
   const jaeger = flags.jaeger ? await startDemoJaeger(flags, dir) : undefined;
-  const planned = await plan({ ...flags, ...(jaeger && { otlp: jaeger.otlp }) }, dir);
-  const demo = new Demo(planned, dir);
+  let demo: Demo | undefined;
   try {
+    const planned = await plan({ ...flags, ...(jaeger && { otlp: jaeger.otlp }) }, dir);
+    demo = new Demo(planned, dir);
     progress(`starting ${planned.length} processes in ${dir}`);
     await demo.start();
     const isReady = await Promise.race([demo.ready().then(() => true), stopped.then(() => false)]);
@@ -63,7 +64,7 @@ export async function runDemo(flags: DemoFlags): Promise<void> {
       await stopped;
     }
   } finally {
-    await demo.stop();
+    await demo?.stop();
     await jaeger?.stop();
   }
 }
@@ -280,9 +281,7 @@ class Demo {
         const response = await fetch(`http://${http}/readyz`).catch(() => undefined);
         await response?.arrayBuffer();
         if (response?.status === 200) break;
-        await new Promise((done) => {
-          systemClock.after(20, () => done(undefined));
-        });
+        await pause(systemClock, 20);
       }
     }
   }

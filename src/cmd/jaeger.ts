@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, open, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { systemClock } from '../base/clock.js';
+import { pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 
 /** A Jaeger that the demo runs. */
@@ -127,9 +127,7 @@ async function answers(child: ChildProcess, page: string, dir: string): Promise<
     const response = await fetch(page).catch(() => undefined);
     await response?.arrayBuffer();
     if (response !== undefined) return;
-    await new Promise<void>((resolve) => {
-      systemClock.after(lookMs, resolve);
-    });
+    await pause(systemClock, lookMs);
   }
   child.kill('SIGKILL');
   const why = failure ?? `its page did not answer within ${readyMs / 1_000} s`;

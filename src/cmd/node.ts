@@ -9,8 +9,9 @@ import { emptyStore, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
+import { servesIn } from '../chain/views.js';
 import { ChainService } from '../gen/keychaindb/v1/chain.js';
-import { CoordinatorService, MemberState } from '../gen/keychaindb/v1/coordinator.js';
+import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
 import { type GetTraceRequest, TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
@@ -40,16 +41,12 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   const telemetry = startTelemetry('node', id, flags);
   const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
-  let engine: RocksEngine | undefined;
   const folder = await DataFolder.open({
     dir: dataDir,
     kind: 'node',
     id,
     random: systemRandom,
-    openEngine: async (dir) => {
-      engine = await RocksEngine.open(dir);
-      return engine;
-    },
+    openEngine: (dir) => RocksEngine.open(dir),
   });
   const die = fatal(logger);
   const meter = new NodeMeter();
@@ -63,7 +60,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     meter,
     node: () => current,
     now: () => systemClock.monotonic(),
-    storage: (property) => engine?.property(property) ?? Number.NaN,
+    engine: folder.engine,
   });
   const checks = () => [
     { name: 'chain', failed: isServing(current) ? '' : 'this node does not serve in the chain' },
@@ -181,10 +178,7 @@ const rareEvents: ReadonlySet<ChainEvent['type']> = new Set([
 ]);
 
 function isServing(node: NodeHandle | undefined): boolean {
-  const { active, self, removed } = node?.state ?? {};
-  if (active === undefined || self === undefined || removed === true) return false;
-  return active.members.some(
-    (m) =>
-      m.id === self.id && m.incarnation === self.incarnation && m.state === MemberState.SERVING,
-  );
+  if (node === undefined) return false;
+  const { active, self, removed } = node.state;
+  return active !== undefined && !removed && servesIn(active, self);
 }

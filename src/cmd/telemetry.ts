@@ -1,5 +1,5 @@
 import { systemClock } from '../base/clock.js';
-import { DeferredExporter } from '../telemetry/exporter.js';
+import { CollectorExporter } from '../telemetry/exporter.js';
 import { type Logger, startLog } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { Instance } from '../telemetry/span.js';
@@ -35,7 +35,7 @@ export function startTelemetry(
   const exporter =
     otlp === undefined
       ? undefined
-      : new DeferredExporter({
+      : new CollectorExporter({
           url: otlp,
           protocol: otlpProtocol,
           own,

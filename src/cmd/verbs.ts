@@ -1,5 +1,5 @@
 import { toHex } from '../base/bytes.js';
-import { systemClock } from '../base/clock.js';
+import { pause, systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
 import {
   connect,
@@ -13,7 +13,7 @@ import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from '../proxy/json.js';
 import { jaegerJson } from '../telemetry/jaeger-json.js';
 import { type Span, SpanKind, spanOf } from '../telemetry/span.js';
-import { parseTraceId } from '../telemetry/trace-context.js';
+import { contextOf, formatTraceparent, parseTraceId } from '../telemetry/trace-context.js';
 import { waterfall } from '../telemetry/waterfall.js';
 import { exitCodes } from './exit-codes.js';
 import { failed, say } from './process.js';
@@ -82,12 +82,11 @@ async function putTraced(
   value: string | Uint8Array,
   flags: ClientFlags,
 ): Promise<number> {
-  const traceId = systemRandom.bytes(16);
+  const id = toHex(systemRandom.bytes(16));
   const spanId = toHex(systemRandom.bytes(8));
-  const id = toHex(traceId);
   const from = performance.timeOrigin + performance.now();
   const response = await client
-    .put(key, value, { traceparent: `00-${id}-${spanId}-01` })
+    .put(key, value, { traceparent: formatTraceparent(contextOf(id, spanId, true)) })
     .catch((error: unknown) => {
       say(`what is known of the write: keychaindb trace ${id}`);
       throw error;
@@ -128,9 +127,7 @@ async function wholeTrace(
     const found = await client.trace(id);
     const hops = found.spans.filter(({ name }) => name === 'chain.write' || name === 'chain.apply');
     if (hops.length >= serving || performance.now() > until) return found;
-    await new Promise<void>((resolve) => {
-      systemClock.after(lookMs, resolve);
-    });
+    await pause(systemClock, lookMs);
   }
 }
 

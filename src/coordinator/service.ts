@@ -4,8 +4,8 @@ import { KeychainError, reasonStatus } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { CoordinatorServer } from '../gen/keychaindb/v1/coordinator.js';
 import type { RequestMeter } from '../telemetry/request-meter.js';
+import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
-import { toServiceError } from '../wire/grpc-errors.js';
 import type { CoordinatorHandle } from './runtime.js';
 
 /** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
@@ -22,14 +22,12 @@ export function coordinatorService(
     const count = (reason: string): void =>
       meter.observe(verb, reasonStatus(reason), reason, clock.monotonic() - from);
     done.then(
-      () => {
-        count('');
-        callback(null, {});
-      },
-      (error: unknown) => {
-        count(KeychainError.from(error).reason);
-        callback(toServiceError(error));
-      },
+      () => count(''),
+      (error: unknown) => count(KeychainError.from(error).reason),
+    );
+    answer(
+      done.then(() => ({})),
+      callback,
     );
   };
   return {

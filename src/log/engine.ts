@@ -22,6 +22,8 @@ export interface StorageEngine {
   /** Atomic. With `sync` it resolves when the batch is on the disk. Calls take effect in call order. */
   write(ops: readonly WriteOp[], options: { readonly sync: boolean }): Promise<void>;
   scan(range: ScanRange): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>;
+  /** A number that the engine knows of itself, by its own name for it; NaN where it doesn't. */
+  property?(name: string): number;
   close(): Promise<void>;
   /** Beside the store: a small file, rewritten whole after a sync, itself not synced (design.md §6). */
   readHighWater(): Promise<Uint8Array | undefined>;

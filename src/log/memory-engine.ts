@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.js';
+import { type Clock, pause } from '../base/clock.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 
 export interface MemoryEngineOptions {
@@ -217,10 +217,7 @@ export class MemoryEngine implements StorageEngine {
 
   #delay(milliseconds: number): Promise<void> {
     const { clock } = this.#options;
-    if (clock === undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      clock.after(milliseconds, resolve);
-    });
+    return clock === undefined ? Promise.resolve() : pause(clock, milliseconds);
   }
 
   #unlessCrashed<T>(answer: () => T): Promise<T> {

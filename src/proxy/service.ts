@@ -11,6 +11,7 @@ import type {
 import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
 import type { Acceptor } from '../wire/channel.js';
+import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
 import { toServiceError } from '../wire/grpc-errors.js';
 import { traceOfCall } from '../wire/grpc-trace.js';
@@ -88,10 +89,7 @@ export function coordinatorService(
     verb: (timeoutMs: number) => Promise<Response>,
     callback: sendUnaryData<Response>,
   ): void => {
-    verb(timeoutOf(call, clock)).then(
-      (response) => callback(null, response),
-      (error: unknown) => callback(toServiceError(KeychainError.from(error))),
-    );
+    answer(verb(timeoutOf(call, clock)), callback);
   };
   return {
     getMembers(call, callback) {

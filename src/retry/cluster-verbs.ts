@@ -1,5 +1,5 @@
 import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
-import type { Clock } from '../base/clock.js';
+import { type Clock, pause } from '../base/clock.js';
 import { KeychainError, type Reason } from '../base/errors.js';
 import {
   type ClusterStatusResponse,
@@ -134,7 +134,7 @@ class RetriedVerbs implements ClusterVerbs {
       }
       if (!isCertain && echoes !== undefined) isUnknown = true;
       this.#preferred = (this.#preferred + 1) % this.#clients.length;
-      if (attempt % this.#clients.length === 0) await this.#pause(roundPauseMs);
+      if (attempt % this.#clients.length === 0) await pause(this.#clock, roundPauseMs);
     }
     throw isUnknown ? unknown(last) : last;
   }
@@ -152,12 +152,6 @@ class RetriedVerbs implements ClusterVerbs {
       verb(client, { deadline }, (error, response) => {
         resolve(error === null ? { type: 'answered', response } : failed(client, error));
       });
-    });
-  }
-
-  #pause(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.#clock.after(milliseconds, resolve);
     });
   }
 }

@@ -28,52 +28,103 @@ const closeMs = 2_000;
 /** Milliseconds without a loss after which the collector counts as well again. */
 const calmMs = 5_000;
 
+/** What is loaded only where spans go out. */
+interface Sdk {
+  readonly processor: tracing.BatchSpanProcessor;
+  readonly wrap: (span: Span) => ReadableSpan;
+}
+
 /**
  * Exports to the collector. OpenTelemetry's SDK is loaded when `begin` is called, as that takes a tenth of a
- * second of CPU: until then spans wait, within the same bound.
+ * second of CPU: until then spans wait, within the one bound.
  */
-export class DeferredExporter implements SpanExporter {
+export class CollectorExporter implements SpanExporter {
   readonly #options: ExporterOptions;
-  #waiting: Span[] = [];
-  #refused = 0;
-  #inner: SpanExporter | undefined;
+  /** Until the SDK is there. */
+  readonly #waiting: Span[] = [];
+  #sdk: Sdk | undefined;
   #loading: Promise<void> | undefined;
+  #taken = 0;
+  #exported = 0;
+  #failed = 0;
+  #refused = 0;
+  #isLosing = false;
+  #lostAt = 0;
 
   constructor(options: ExporterOptions) {
     this.#options = options;
   }
 
   begin(): Promise<void> {
-    this.#loading ??= startExporter(this.#options).then((inner) => {
-      this.#inner = inner;
-      for (const span of this.#waiting.splice(0)) inner.record(span);
-    });
+    this.#loading ??= loadSdk(this.#options, (count, failure) => this.#sent(count, failure)).then(
+      (sdk) => {
+        this.#sdk = sdk;
+        for (const span of this.#waiting.splice(0)) sdk.processor.onEnd(sdk.wrap(span));
+      },
+    );
     return this.#loading;
   }
 
   record(span: Span): void {
-    if (this.#inner !== undefined) this.#inner.record(span);
-    else if (this.#waiting.length < exportQueueMax) this.#waiting.push(span);
-    else this.#refused += 1;
+    if (this.#queued >= exportQueueMax) {
+      this.#refused += 1;
+      this.#lose(`${exportQueueMax} spans wait for the collector`);
+      return;
+    }
+    this.#taken += 1;
+    if (this.#sdk === undefined) this.#waiting.push(span);
+    else this.#sdk.processor.onEnd(this.#sdk.wrap(span));
   }
 
   get meter() {
-    const inner = this.#inner?.meter;
-    return {
-      exported: inner?.exported ?? 0,
-      dropped: (inner?.dropped ?? 0) + this.#refused,
-      queued: inner?.queued ?? this.#waiting.length,
-      limit: exportQueueMax,
-    };
+    const dropped = this.#failed + this.#refused;
+    return { exported: this.#exported, dropped, queued: this.#queued, limit: exportQueueMax };
   }
 
   async close(): Promise<void> {
     await this.begin();
-    await this.#inner?.close();
+    // What the collector doesn't take now is lost: the process ends.
+    await new Promise<void>((resolve) => {
+      const cancel = this.#options.clock.after(closeMs, resolve);
+      const done = (): void => {
+        cancel();
+        resolve();
+      };
+      this.#sdk?.processor.shutdown().then(done, done);
+    });
+  }
+
+  get #queued(): number {
+    return this.#taken - this.#exported - this.#failed;
+  }
+
+  #sent(count: number, failure: string | undefined): void {
+    if (failure === undefined) {
+      this.#exported += count;
+      const isCalm = this.#options.clock.monotonic() - this.#lostAt >= calmMs;
+      if (this.#isLosing && isCalm) {
+        this.#isLosing = false;
+        this.#options.losing(false, '');
+      }
+    } else {
+      this.#failed += count;
+      this.#lose(failure);
+    }
+  }
+
+  /** Says it once; `#sent` once more when for a while nothing was lost. */
+  #lose(why: string): void {
+    this.#lostAt = this.#options.clock.monotonic();
+    if (!this.#isLosing) this.#options.losing(true, why);
+    this.#isLosing = true;
   }
 }
 
-async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
+/** @param sent told what became of each request: the spans in it, and why they are lost */
+async function loadSdk(
+  options: ExporterOptions,
+  sent: (count: number, failure: string | undefined) => void,
+): Promise<Sdk> {
   const { tracing, resources } = await import('@opentelemetry/sdk-node');
   const { service, instance } = options.own;
   const resource = resources.resourceFromAttributes({
@@ -82,7 +133,19 @@ async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
     'service.version': options.version,
     'service.namespace': 'keychaindb',
   });
-  const counting = new CountingExporter(await innerExporter(options), options);
+  const inner = await innerExporter(options);
+  const counting: tracing.SpanExporter = {
+    export: (spans, done) =>
+      inner.export(spans, (result) => {
+        const isTaken = result.code === 0;
+        sent(
+          spans.length,
+          isTaken ? undefined : (result.error?.message ?? 'the collector refused'),
+        );
+        done(result);
+      }),
+    shutdown: () => inner.shutdown(),
+  };
   const processor = new tracing.BatchSpanProcessor(counting, {
     // The bound is ours, so that what is lost is counted.
     maxQueueSize: 2 * exportQueueMax,
@@ -93,7 +156,7 @@ async function startExporter(options: ExporterOptions): Promise<SpanExporter> {
   const scope = { name: 'keychaindb', version: options.version };
   // Its parent is undefined at a root, which the SDK's own spans have as well.
   const wrap = (span: Span) => new EndedSpan(span, resource, scope) as ReadableSpan;
-  return new BatchExporter(counting, processor, options.clock, wrap);
+  return { processor, wrap };
 }
 
 async function innerExporter(options: ExporterOptions): Promise<tracing.SpanExporter> {
@@ -106,98 +169,6 @@ async function innerExporter(options: ExporterOptions): Promise<tracing.SpanExpo
   const path = new URL(url).pathname;
   const traces = path === '/' ? new URL('/v1/traces', url).href : url;
   return new OTLPTraceExporter({ url: traces, timeoutMillis: requestMs });
-}
-
-/** Counts what became of the spans that were handed over. */
-class CountingExporter implements tracing.SpanExporter {
-  exported = 0;
-  failed = 0;
-  readonly #inner: tracing.SpanExporter;
-  readonly #losing: (isLosing: boolean, why: string) => void;
-  readonly #clock: Clock;
-  #isLosing = false;
-  #lostAt = 0;
-
-  constructor(inner: tracing.SpanExporter, { losing, clock }: ExporterOptions) {
-    this.#inner = inner;
-    this.#losing = losing;
-    this.#clock = clock;
-  }
-
-  export(spans: ReadableSpan[], done: Parameters<tracing.SpanExporter['export']>[1]): void {
-    this.#inner.export(spans, (result) => {
-      if (result.code === 0) this.exported += spans.length;
-      else this.failed += spans.length;
-      this.lose(result.code !== 0, result.error?.message ?? 'the collector refused');
-      done(result);
-    });
-  }
-
-  /** Says it once, and once more when for a while nothing was lost. */
-  lose(isLosing: boolean, why: string): void {
-    const now = this.#clock.monotonic();
-    if (isLosing) this.#lostAt = now;
-    else if (now - this.#lostAt < calmMs) return;
-    if (isLosing !== this.#isLosing) this.#losing(isLosing, why);
-    this.#isLosing = isLosing;
-  }
-
-  shutdown(): Promise<void> {
-    return this.#inner.shutdown();
-  }
-}
-
-class BatchExporter implements SpanExporter {
-  readonly #counting: CountingExporter;
-  readonly #processor: tracing.BatchSpanProcessor;
-  readonly #clock: Clock;
-  readonly #readable: (span: Span) => ReadableSpan;
-  #passed = 0;
-  #refused = 0;
-
-  constructor(
-    counting: CountingExporter,
-    processor: tracing.BatchSpanProcessor,
-    clock: Clock,
-    readableOf: (span: Span) => ReadableSpan,
-  ) {
-    this.#counting = counting;
-    this.#processor = processor;
-    this.#clock = clock;
-    this.#readable = readableOf;
-  }
-
-  record(span: Span): void {
-    if (this.#queued >= exportQueueMax) {
-      this.#refused += 1;
-      this.#counting.lose(true, `${exportQueueMax} spans wait for the collector`);
-      return;
-    }
-    this.#passed += 1;
-    this.#processor.onEnd(this.#readable(span));
-  }
-
-  get meter() {
-    const { exported, failed } = this.#counting;
-    const dropped = failed + this.#refused;
-    return { exported, dropped, queued: this.#queued, limit: exportQueueMax };
-  }
-
-  get #queued(): number {
-    return this.#passed - this.#counting.exported - this.#counting.failed;
-  }
-
-  async close(): Promise<void> {
-    // What the collector doesn't take now is lost: the process ends.
-    await new Promise<void>((resolve) => {
-      const cancel = this.#clock.after(closeMs, resolve);
-      const done = (): void => {
-        cancel();
-        resolve();
-      };
-      this.#processor.shutdown().then(done, done);
-    });
-  }
 }
 
 /**

@@ -16,6 +16,10 @@ import type { TelemetryOthers } from './service.js';
 /** Milliseconds that one process may take to say what it remembers. */
 const askMs = 2_000;
 
+function unreachable(address: string, { message }: Error): KeychainError {
+  return new KeychainError('NOT_SERVING', `${address} could not be asked: ${message}`);
+}
+
 /** The other processes of the cluster by id, for a proxy that passes on what it is asked. */
 export class TelemetryPeers implements TelemetryOthers {
   readonly #connections: Connections;
@@ -73,7 +77,8 @@ export class TelemetryPeers implements TelemetryOthers {
         new Metadata(),
         { deadline: new Date(this.#clock.wall() + askMs) },
         (error, response) => {
-          if (error !== null) reject(fromServiceError(error));
+          // What isn't one of ours came from the transport.
+          if (error !== null) reject(fromServiceError(error) ?? unreachable(address, error));
           else if (response !== undefined) resolve(response);
           else reject(new KeychainError('INTERNAL', 'an answer without content'));
         },

@@ -1,4 +1,3 @@
-import type { sendUnaryData } from '@grpc/grpc-js';
 import { toHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type {
@@ -8,7 +7,7 @@ import type {
   SetLogLevelResponse,
   TelemetryServer,
 } from '../gen/keychaindb/v1/telemetry.js';
-import { toServiceError } from '../wire/grpc-errors.js';
+import { answer } from '../wire/grpc-answer.js';
 import type { Logger } from './log.js';
 import { isLogLevel, logLevels } from './log-levels.js';
 import type { Span } from './span.js';
@@ -33,16 +32,9 @@ export interface TelemetryOthers {
 /** The service that every process offers. */
 export function telemetryService(options: TelemetryServiceOptions): TelemetryServer {
   return {
-    getTrace: (call, callback) => reply(getTrace(options, call.request), callback),
-    setLogLevel: (call, callback) => reply(setLogLevel(options, call.request), callback),
+    getTrace: (call, callback) => answer(getTrace(options, call.request), callback),
+    setLogLevel: (call, callback) => answer(setLogLevel(options, call.request), callback),
   };
-}
-
-function reply<T>(answer: Promise<T>, callback: sendUnaryData<T>): void {
-  answer.then(
-    (response) => callback(null, response),
-    (error: unknown) => callback(toServiceError(KeychainError.from(error))),
-  );
 }
 
 export async function getTrace(

@@ -50,3 +50,16 @@ export function spanOf({ service, instance }: Instance, facts: SpanFacts): Span 
 }
 
 const noLinks: readonly SpanLink[] = [];
+
+/** How every span says where in the chain its node stood. */
+export function placeAttributes(place: {
+  readonly epoch: number;
+  readonly position: number;
+  readonly role: string;
+}): Attributes {
+  return {
+    'keychaindb.epoch': place.epoch,
+    'keychaindb.position': place.position,
+    'keychaindb.role': place.role,
+  };
+}

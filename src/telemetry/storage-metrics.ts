@@ -1,7 +1,8 @@
+import type { StorageEngine } from '../log/engine.js';
 import type { Metrics } from './metrics.js';
 
 /** What RocksDB says of itself. */
-export function storageMetrics(metrics: Metrics, storage: (property: string) => number): void {
+export function storageMetrics(metrics: Metrics, engine: StorageEngine): void {
   const properties: readonly (readonly [name: string, property: string, help: string])[] = [
     ['sst_bytes', 'rocksdb.total-sst-files-size', 'Bytes in table files.'],
     ['live_data_bytes', 'rocksdb.estimate-live-data-size', 'Bytes that are live, estimated.'],
@@ -15,6 +16,8 @@ export function storageMetrics(metrics: Metrics, storage: (property: string) => 
     ['background_errors', 'rocksdb.background-errors', 'Errors in the background, ever.'],
   ];
   for (const [name, property, help] of properties) {
-    metrics.gauge(`keychaindb_rocksdb_${name}`, help, () => storage(property));
+    metrics.gauge(`keychaindb_rocksdb_${name}`, help, () => {
+      return engine.property?.(property) ?? Number.NaN;
+    });
   }
 }

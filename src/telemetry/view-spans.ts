@@ -1,6 +1,13 @@
 import { toHex } from '../base/bytes.js';
 import { type Member, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
-import { type Attributes, type Instance, type Span, SpanKind, spanOf } from './span.js';
+import {
+  type Attributes,
+  type Instance,
+  placeAttributes,
+  type Span,
+  SpanKind,
+  spanOf,
+} from './span.js';
 import { spanIdOf, traceIdNamed } from './span-ids.js';
 
 /*
@@ -64,9 +71,7 @@ export function activationSpan(
     endUs: toUs,
     attributes: {
       'keychaindb.chain.id': view.chainId,
-      'keychaindb.epoch': view.epoch,
-      'keychaindb.position': place.position,
-      'keychaindb.role': place.role,
+      ...placeAttributes({ ...place, epoch: view.epoch }),
     },
   });
 }

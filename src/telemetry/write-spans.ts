@@ -3,6 +3,7 @@ import { ChainRecord, type Envelope, type HopRecord } from '../gen/keychaindb/v1
 import {
   type Attributes,
   type Instance,
+  placeAttributes,
   type Span,
   SpanKind,
   type SpanLink,
@@ -127,7 +128,7 @@ export function groupSpan(hop: HopRecord, links: readonly SpanLink[]): Span {
     startUs: hop.writing || hop.appended,
     endUs: hop.synced || hop.appended,
     attributes: {
-      ...placeOf(hop),
+      ...placeAttributes(hop),
       'keychaindb.revision.first': hop.first,
       'keychaindb.revision.last': hop.end?.index ?? 0,
       'keychaindb.batch.size': sizeOf(hop),
@@ -186,21 +187,11 @@ function sizeOf(hop: HopRecord): number {
   return (hop.end?.index ?? hop.first) - hop.first + 1;
 }
 
-function placeOf(hop: HopRecord): Attributes {
-  return {
-    'keychaindb.epoch': hop.epoch,
-    'keychaindb.position': hop.position,
-    'keychaindb.role': hop.role,
-  };
-}
-
 function hopAttributes(hop: HopRecord, entry: Envelope, options: WriteSpanOptions): Attributes {
   return {
     'keychaindb.chain.id': options.chainId,
     'keychaindb.revision': entry.index,
-    'keychaindb.epoch': hop.epoch,
-    'keychaindb.position': hop.position,
-    'keychaindb.role': hop.role,
+    ...placeAttributes(hop),
     'keychaindb.batch.size': sizeOf(hop),
   };
 }
