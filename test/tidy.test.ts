@@ -11,17 +11,27 @@ const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf
 /** Shells, and what only shells use: the rest of these rooms is pure. */
 const shells: Readonly<Record<string, readonly string[]>> = {
   raft: ['runtime', 'peer-links', 'vote-record', 'raft'],
-  coordinator: ['runtime', 'service', 'registry-machine', 'tracing'],
+  coordinator: ['runtime', 'service', 'registry-machine', 'tracing', 'replay'],
   chain: [
     ...['runtime', 'service', 'objects', 'node-store', 'open-store', 'pending', 'requests'],
     ...['sessions', 'forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay', 'tracing'],
-    'hop-store',
+    ...['hop-store', 'state-hash'],
   ],
   proxy: [
     ...['runtime', 'service', 'session', 'node-link', 'batch-sender', 'gateway', 'routes'],
     ...['http-body', 'http-fields', 'json', 'tracing'],
   ],
-  telemetry: ['exporter', 'log', 'metrics', 'peers', 'service', 'traces', 'wall-time'],
+  telemetry: [
+    'exporter',
+    'ended-span',
+    'otlp-json',
+    'log',
+    'metrics',
+    'peers',
+    'service',
+    'traces',
+    'wall-time',
+  ],
 };
 
 t.test('cores know no clock, no chance, no I/O and no RxJS', async (t) => {

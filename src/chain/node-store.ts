@@ -11,10 +11,13 @@ import type { Objects } from './objects.js';
 import type { Remembered } from './start.js';
 import type { Ledger, Session, StagedVersion } from './state.js';
 
+/** Of what is committed here; written with the objects, in one batch. */
+export const watermarkKey = metaKey('watermark');
+
 const names = {
   seen: metaKey('seen'),
   leaseMax: metaKey('lease-max'),
-  watermark: metaKey('watermark'),
+  watermark: watermarkKey,
   spans: metaKey('spans'),
 };
 
@@ -26,7 +29,7 @@ export async function remember(log: EventLog): Promise<Remembered> {
 }
 
 /** The newest view that this store has seen. */
-export async function rememberSeen(log: EventLog): Promise<View | undefined> {
+export async function rememberSeen(log: Pick<EventLog, 'get'>): Promise<View | undefined> {
   const bytes = await log.get(names.seen);
   return bytes === undefined ? undefined : View.decode(bytes);
 }
@@ -61,22 +64,24 @@ async function rememberLedger(log: EventLog): Promise<Ledger> {
 }
 
 async function rememberSessions(log: EventLog, ledger: Ledger): Promise<void> {
-  for await (const [key, value] of log.scan(sessionPrefix)) {
-    const { clientId, seq } = parseOutcomeKey(key);
-    const client = toMapKey(clientId);
-    if (seq === undefined) {
-      const record = SessionRecord.decode(value);
-      ledger.lastAt = Math.max(ledger.lastAt, record.lastAt);
-      if (record.expired) ledger.expired.set(client, true);
-      if (record.lastAt > 0 || !record.expired) {
-        const session = sessionIn(ledger, client);
-        session.answeredBelow = Math.max(1, record.answeredBelow);
-        session.lastAt = record.lastAt;
-      }
-    } else {
-      sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));
-    }
+  for await (const [key, value] of log.scan(sessionPrefix)) rememberSession(ledger, key, value);
+}
+
+/** Takes one stored record of a session, or of one of its outcomes. */
+export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Array): void {
+  const { clientId, seq } = parseOutcomeKey(key);
+  const client = toMapKey(clientId);
+  if (seq !== undefined) {
+    sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));
+    return;
   }
+  const record = SessionRecord.decode(value);
+  ledger.lastAt = Math.max(ledger.lastAt, record.lastAt);
+  if (record.expired) ledger.expired.set(client, true);
+  if (record.lastAt === 0 && record.expired) return;
+  const session = sessionIn(ledger, client);
+  session.answeredBelow = Math.max(1, record.answeredBelow);
+  session.lastAt = record.lastAt;
 }
 
 function sessionIn(ledger: Ledger, client: string): Session {

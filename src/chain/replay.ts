@@ -1,46 +1,119 @@
-import { fromMapKey, toMapKey } from '../base/bytes.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
-import type { EventLog } from '../log/event-log.js';
+import { assert } from '../base/assert.js';
+import { toMapKey } from '../base/bytes.js';
+import type { EntryId, Envelope } from '../gen/keychaindb/v1/log.js';
+import type { EventLog, LogBlock } from '../log/event-log.js';
+import { origin } from '../log/event-log.js';
 import { commitThrough, emptyLedger, type StoreChanges, stageBlock } from './fold.js';
-import { StateHash } from './inspect.js';
 import type { KeyValue } from './messages.js';
-import type { Ledger } from './state.js';
+import type { StagedVersion } from './state.js';
+import { type ObjectDigest, objectDigest, StateHash } from './state-hash.js';
 
-/** A node's state folded from its log alone. */
-export interface Replayed {
-  readonly ledger: Ledger;
-  readonly objects: ReadonlyMap<string, KeyValue>;
-  readonly hash: string;
+/** An object of a replayed state. */
+export interface ReplayedObject extends Omit<KeyValue, 'value'> {
+  readonly valueBytes: number;
+  readonly digest: ObjectDigest;
+  /** A copy; undefined where values are not kept. */
+  readonly value: Uint8Array | undefined;
 }
 
-/** Folds the whole log with the production `fold`, committing through `watermark`. */
-export async function replay(log: EventLog, watermark: EntryId): Promise<Replayed> {
-  const ledger = emptyLedger();
-  const objects = new Map<string, KeyValue>();
-  const changes: StoreChanges = {
-    object(key, version) {
-      if (version.value === undefined) objects.delete(toMapKey(key));
-      else {
-        objects.set(toMapKey(key), {
-          value: version.value,
-          createRevision: version.createRevision,
-          modRevision: version.revision,
-          version: version.version,
-        });
-      }
-    },
+/** What a commit did to one key. */
+export interface ObjectChange {
+  readonly key: Uint8Array;
+  readonly before: ReplayedObject | undefined;
+  readonly after: ReplayedObject | undefined;
+}
+
+/**
+ * A node's state, folded from its log alone with the production `fold`. Without values it holds a few
+ * hundred bytes a key, however large the log is.
+ */
+export class Replay {
+  readonly ledger = emptyLedger();
+  /** Committed objects by map key. */
+  readonly objects = new Map<string, ReplayedObject>();
+  readonly #hash = new StateHash();
+  readonly #keepsValues: boolean;
+  #changes: ObjectChange[] = [];
+  readonly #store: StoreChanges = {
+    object: (key, version) => this.#write(key, version),
     outcome: () => undefined,
     session: () => undefined,
   };
-  for await (const block of log.read({ generation: 0, index: 0 })) {
-    stageBlock(ledger, block);
-    if (block.end.index <= watermark.index) commitThrough(ledger, block.end, changes);
+
+  constructor({ keepsValues = false }: { readonly keepsValues?: boolean } = {}) {
+    this.#keepsValues = keepsValues;
   }
-  ledger.synced = ledger.last;
-  const hash = new StateHash();
-  for (const key of [...objects.keys()].sort()) {
-    const found = objects.get(key);
-    if (found !== undefined) hash.object(fromMapKey(key), found);
+
+  stage(block: LogBlock): void {
+    stageBlock(this.ledger, block);
+    this.ledger.synced = this.ledger.last;
   }
-  return { ledger, objects, hash: hash.end(ledger) };
+
+  /** Commits what is staged through a block's end; what that changed, in order. */
+  commit(through: EntryId): readonly ObjectChange[] {
+    this.#changes = [];
+    commitThrough(this.ledger, through, this.#store);
+    return this.#changes;
+  }
+
+  /** The same state, to go on from apart; nothing may be staged. */
+  copy(): Replay {
+    assert(this.ledger.staged.length === 0, 'what is staged is not copied');
+    const copy = new Replay({ keepsValues: this.#keepsValues });
+    const { sessions, expired, ...rest } = this.ledger;
+    Object.assign(copy.ledger, rest, { staged: [], dirty: new Map() });
+    for (const [client, session] of sessions) {
+      const outcomes = new Map(session.outcomes);
+      copy.ledger.sessions.set(client, { ...session, outcomes, staged: new Map() });
+    }
+    for (const client of expired.keys()) copy.ledger.expired.set(client, true);
+    for (const [key, object] of this.objects) copy.objects.set(key, object);
+    copy.#hash.addAll(this.#hash);
+    return copy;
+  }
+
+  /** Of the state at the watermark. */
+  get hash(): string {
+    return this.#hash.with(this.ledger);
+  }
+
+  #write(key: Uint8Array, { revision, value, createRevision, version }: StagedVersion): void {
+    const name = toMapKey(key);
+    const before = this.objects.get(name);
+    if (before !== undefined) this.#hash.remove(before.digest);
+    if (value === undefined) {
+      this.objects.delete(name);
+      this.#changes.push({ key, before, after: undefined });
+      return;
+    }
+    const digest = objectDigest(key, { value, createRevision, modRevision: revision, version });
+    const after: ReplayedObject = {
+      createRevision,
+      modRevision: revision,
+      version,
+      valueBytes: value.byteLength,
+      digest,
+      // The value is a view: kept as it is, it would keep its whole block.
+      value: this.#keepsValues ? value.slice() : undefined,
+    };
+    this.#hash.add(digest);
+    this.objects.set(name, after);
+    this.#changes.push({ key, before, after });
+  }
+}
+
+/** A block of one entry, so that a fold can stop at any of them. */
+export function entryBlock(block: LogBlock, entry: Envelope, previous: EntryId): LogBlock {
+  const end = { generation: entry.generation, index: entry.index };
+  return { bytes: entry.payload, chainId: block.chainId, previous, end, entries: [entry] };
+}
+
+/** Folds the whole log, committing through `watermark`. */
+export async function replay(log: EventLog, watermark: EntryId): Promise<Replay> {
+  const replayed = new Replay({ keepsValues: true });
+  for await (const block of log.read(origin)) {
+    replayed.stage(block);
+    if (block.end.index <= watermark.index) replayed.commit(block.end);
+  }
+  return replayed;
 }

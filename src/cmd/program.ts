@@ -3,6 +3,7 @@ import { logLevels } from '../telemetry/log-levels.js';
 import type { CoordinatorFlags } from './coordinator.js';
 import type { DemoFlags } from './demo.js';
 import { exitCodes } from './exit-codes.js';
+import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
   addLimitFlags,
@@ -51,6 +52,7 @@ export function program(): Command {
   root.addCommand(chain());
   root.addCommand(trace());
   root.addCommand(logLevel());
+  root.addCommand(log());
   root
     .command('version')
     .description('print the version')

@@ -14,6 +14,7 @@ import { deleteJson, getJson, membersJson, putJson, statusJson } from '../proxy/
 import { jaegerJson } from '../telemetry/jaeger-json.js';
 import { type Span, SpanKind, spanOf } from '../telemetry/span.js';
 import { contextOf, formatTraceparent, parseTraceId } from '../telemetry/trace-context.js';
+import { stateName } from '../telemetry/view-spans.js';
 import { waterfall } from '../telemetry/waterfall.js';
 import { exitCodes } from './exit-codes.js';
 import { failed, say } from './process.js';
@@ -264,15 +265,11 @@ function faults(view: View, leader: string): readonly string[] {
   return wrong;
 }
 
-const stateNames: ReadonlyMap<number, string> = new Map(
-  Object.entries(MemberState).map(([name, value]) => [value, name]),
-);
-
 function membersTable({ members: chain, others }: View): string {
   const row = (m: Member, role: string): readonly string[] => [
     m.id,
     m.address,
-    stateNames.get(m.state) ?? '',
+    stateName(m.state),
     role,
   ];
   const serving = chain.filter((m) => m.state === MemberState.SERVING);

@@ -11,7 +11,8 @@ export const formatVersion = 1;
 
 export type FolderKind = 'coordinator' | 'node';
 
-interface Identity {
+/** What the store says of itself. */
+export interface Identity {
   readonly format: number;
   readonly kind: FolderKind;
   readonly id: string;
@@ -146,7 +147,8 @@ function newIdentity(kind: FolderKind, id: string, random: Random): Identity {
   return { format: formatVersion, kind, id, clusterId: '', storeId, incarnation: 0 };
 }
 
-async function readIdentity(engine: StorageEngine): Promise<Identity | undefined> {
+/** Undefined where there is none: the store is new, or none of ours. */
+export async function readIdentity(engine: StorageEngine): Promise<Identity | undefined> {
   const sealed = await engine.get(identityKey);
   if (sealed === undefined) return undefined;
   return JSON.parse(new TextDecoder().decode(unseal(identityKey, sealed))) as Identity;
@@ -160,9 +162,17 @@ function refuseOthers(stored: Identity, dir: string, kind: FolderKind, id: strin
       { dir },
     );
   };
-  if (stored.format > formatVersion) {
-    refuse(`was written in format ${stored.format}`, `a program of format ${formatVersion}`);
-  }
+  refuseNewer(stored, dir);
   if (stored.kind !== kind) refuse(`was written by a ${stored.kind}`, `a ${kind}`);
   if (stored.id !== id) refuse(`was written by ${stored.kind} ${stored.id}`, `${kind} ${id}`);
+}
+
+/** A program reads its own format and older ones. */
+export function refuseNewer({ format }: Identity, dir: string): void {
+  if (format <= formatVersion) return;
+  throw new KeychainError(
+    'BAD_REQUEST',
+    `the data folder ${dir} was written in format ${format}; this program knows formats through ${formatVersion}: use a newer one`,
+    { dir },
+  );
 }

@@ -191,8 +191,11 @@ export class DurableLog implements EventLog {
     return sealed === undefined ? undefined : unseal(key, sealed);
   }
 
-  async *scan(prefix: Uint8Array): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {
-    const range = { gte: prefix, lt: endOfPrefix(prefix) };
+  async *scan(
+    prefix: Uint8Array,
+    through = prefix,
+  ): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {
+    const range = { gte: prefix, lt: endOfPrefix(through) };
     for await (const [key, sealed] of this.#engine.scan(range)) yield [key, unseal(key, sealed)];
   }
 

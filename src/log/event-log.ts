@@ -65,7 +65,11 @@ export interface EventLog {
   follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock>;
   /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
-  scan(prefix: Uint8Array): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>;
+  /** Checked records under a prefix, or from one prefix through another, as they were when it began. */
+  scan(
+    prefix: Uint8Array,
+    through?: Uint8Array,
+  ): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>;
   /** Writes what was handed over and ends; the engine stays open for whoever uses it next. */
   release(): Promise<void>;
   /** As `release`, marks the end as clean, and closes the engine. */

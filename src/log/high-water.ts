@@ -27,7 +27,9 @@ export class HighWater {
   }
 
   /** Undefined where there is none, or it is torn: it proves nothing then. */
-  static async read(engine: StorageEngine): Promise<SyncedThrough | undefined> {
+  static async read(
+    engine: Pick<StorageEngine, 'readHighWater'>,
+  ): Promise<SyncedThrough | undefined> {
     const bytes = await engine.readHighWater();
     if (bytes === undefined || bytes.byteLength < headBytes) return undefined;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

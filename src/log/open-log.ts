@@ -3,7 +3,7 @@ import { EntryId } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from './block.js';
 import { cleanCloseKey, DurableLog, type LogStart } from './durable-log.js';
 import type { StorageEngine } from './engine.js';
-import { type EventLog, origin, sameEntry } from './event-log.js';
+import { type EventLog, type LogBlock, origin, sameEntry } from './event-log.js';
 import { HighWater, type SyncedThrough } from './high-water.js';
 import {
   blockIndexOf,
@@ -35,28 +35,22 @@ export async function openLog(options: {
   const { engine, fatal } = options;
   const walked = await walk(engine);
   const highWater = await HighWater.read(engine);
-  const damage = walked.damage ?? (highWater && behindOf(walked, highWater));
+  const { start, markers } = walked;
+  const damage = walked.damage ?? (highWater && behindOf(start.last, markers, highWater));
   const log = new DurableLog(engine, new HighWater(engine), walked.start, fatal);
   return { log, damage };
 }
 
 interface Walk {
   readonly start: LogStart;
-  /** Number of the oldest marker that is kept. */
-  readonly oldestMarker: number;
-  readonly cuts: readonly Cut[];
+  readonly markers: Markers;
   readonly damage: Damage | undefined;
 }
 
-/** A marker of a batch that cut the log, and the entry it was cut to. */
-interface Cut {
-  readonly marker: number;
-  readonly after: EntryId;
-}
-
 /** A store that ends before what was synced; cuts since then made it shorter on purpose. */
-function behindOf(
-  { start, oldestMarker, cuts }: Walk,
+export function behindOf(
+  last: EntryId,
+  { oldest, newest, cuts }: Markers,
   { entry, marker }: SyncedThrough,
 ): Damage | undefined {
   const behind = (what: string): Damage => ({
@@ -64,20 +58,19 @@ function behindOf(
     message: `${what} (high-water)`,
   });
   // An old high-water: cuts since then may be among the markers that are not kept any more.
-  if (oldestMarker > marker + 1) return undefined;
+  if (oldest > marker + 1) return undefined;
   let expected = entry;
   for (const cut of cuts) {
     if (cut.marker > marker && cut.after.index < expected.index) expected = cut.after;
   }
-  const { last } = start;
   if (last.index < expected.index || last.generation < expected.generation) {
     return behind(
       `the log ends at entry ${last.index} of generation ${last.generation}; it was synced through ${expected.index} of ${expected.generation}`,
     );
   }
-  if (start.marker >= marker) return undefined;
+  if (newest >= marker) return undefined;
   return behind(
-    `the newest batch without a block is ${start.marker}; they were synced through ${marker}`,
+    `the newest batch without a block is ${newest}; they were synced through ${marker}`,
   );
 }
 
@@ -86,8 +79,7 @@ async function walk(engine: StorageEngine): Promise<Walk> {
   let markers: Markers = { oldest: 0, newest: 0, cuts: [] };
   const found = (damage: Damage | undefined): Walk => ({
     start: { last, marker: markers.newest },
-    oldestMarker: markers.oldest,
-    cuts: markers.cuts,
+    markers,
     damage,
   });
   try {
@@ -95,11 +87,8 @@ async function walk(engine: StorageEngine): Promise<Walk> {
     const range = { gte: blockKey(last.index + 1), lt: endOfPrefix(blockPrefix) };
     for await (const [key, sealed] of engine.scan(range)) {
       const block = decodeBlock(unseal(key, sealed));
-      if (!sameEntry(block.previous, last) || block.end.index !== blockIndexOf(key)) {
-        throw new Gap(
-          `the block that ends at ${block.end.index} follows entry ${block.previous.index} of generation ${block.previous.generation}; before it stands ${last.index} of ${last.generation}`,
-        );
-      }
+      const gap = gapBefore(block, key, last);
+      if (gap !== undefined) throw new Gap(gap);
       last = block.end;
     }
     markers = await checkMarkers(engine);
@@ -109,9 +98,17 @@ async function walk(engine: StorageEngine): Promise<Walk> {
   return found(undefined);
 }
 
+/** Why a block can't stand where it stands, after `last`; undefined where it can. */
+export function gapBefore(block: LogBlock, key: Uint8Array, last: EntryId): string | undefined {
+  const { previous, end } = block;
+  if (sameEntry(previous, last) && end.index === blockIndexOf(key)) return undefined;
+  return `the block that ends at ${end.index} follows entry ${previous.index} of generation ${previous.generation}; before it stands ${last.index} of ${last.generation}`;
+}
+
 class Gap extends Error {}
 
-function damageOf(error: unknown): Damage {
+/** What kind of damage an error tells of; what is none is thrown on. */
+export function damageOf(error: unknown): Damage {
   if (error instanceof Gap) return { kind: 'gap', message: error.message };
   if (error instanceof KeychainError && error.reason === 'CORRUPT') {
     return { kind: 'checksum', message: error.message };
@@ -131,14 +128,21 @@ async function checkedThrough(engine: StorageEngine): Promise<EntryId> {
   return sameEntry(decodeBlock(unseal(key, block)).end, id) ? id : origin;
 }
 
-interface Markers {
+/** A marker of a batch that cut the log, and the entry it was cut to. */
+interface Cut {
+  readonly marker: number;
+  readonly after: EntryId;
+}
+
+/** The markers that are kept, by their numbers. */
+export interface Markers {
   readonly oldest: number;
   readonly newest: number;
   readonly cuts: readonly Cut[];
 }
 
 /** Batches without a block, or with a cut, left numbered markers: one that is missing is a hole. */
-async function checkMarkers(engine: StorageEngine): Promise<Markers> {
+export async function checkMarkers(engine: StorageEngine): Promise<Markers> {
   let oldest = 0;
   let newest = 0;
   const cuts: Cut[] = [];

@@ -8,6 +8,11 @@ import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 /** Bytes: blocks cached, and the memtable. */
 const cacheBytes = 64 << 20;
 const writeBufferBytes = 64 << 20;
+/**
+ * Beside the process that writes a store, its tables are opened at once and stay open: the writer removes
+ * those that it has merged, and an open one can be read on. The binding takes -1, all, as an unsigned number.
+ */
+const allFiles = 0xff_ff_ff_ff;
 
 /** StorageEngine on RocksDB, in `dir`; the high-water file stands beside the database. */
 export class RocksEngine implements StorageEngine {
@@ -38,6 +43,7 @@ export class RocksEngine implements StorageEngine {
       compression: true,
       cacheSize: cacheBytes,
       writeBufferSize: writeBufferBytes,
+      ...(readOnly ? { maxOpenFiles: allFiles } : {}),
     };
     await new Promise<void>((resolve, reject) => {
       db.open(options, (error) => (error ? reject(openError(dir, error)) : resolve()));

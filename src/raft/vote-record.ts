@@ -15,19 +15,22 @@ export function recordVote(term: number, vote: string): readonly WriteOp[] {
   ];
 }
 
+/** Term and vote as they stand on the disk; 0 and '' where there are none. */
+export async function readVote(
+  get: (key: Uint8Array) => Promise<Uint8Array | undefined>,
+): Promise<{ readonly term: number; readonly vote: string }> {
+  const term = await get(termKey);
+  const vote = await get(voteKey);
+  return {
+    term: term === undefined ? 0 : EntryId.decode(term).generation,
+    vote: vote === undefined ? '' : new TextDecoder().decode(vote),
+  };
+}
+
 /** The fold of what stands on the disk: the same that the member had. */
 export async function readDurable(log: EventLog): Promise<DurableState> {
   const state = emptyDurable();
-  const term = await log.get(termKey);
-  const vote = await log.get(voteKey);
-  if (term !== undefined) {
-    const { generation } = EntryId.decode(term);
-    evolve(state, {
-      type: 'TermVoted',
-      term: generation,
-      vote: vote === undefined ? '' : new TextDecoder().decode(vote),
-    });
-  }
+  evolve(state, { type: 'TermVoted', ...(await readVote((key) => log.get(key))) });
   for await (const block of log.read(origin)) {
     evolve(state, { type: 'EntriesAppended', blocks: [block] });
   }

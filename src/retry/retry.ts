@@ -64,6 +64,7 @@ export const meanings: Readonly<Record<Reason, Meaning>> = {
   MEMBER_NOT_FOUND: final,
   ROUTE_NOT_FOUND: final,
   TRACE_NOT_FOUND: final,
+  REVISION_NOT_FOUND: final,
   NO_CHAIN: final,
   MEMBER_EXISTS: final,
   ADDRESS_IN_USE: final,

@@ -1,9 +1,8 @@
 import type { tracing } from '@opentelemetry/sdk-node';
 import type { Clock } from '../base/clock.js';
+import { endedSpan, type ReadableSpan, resourceOf } from './ended-span.js';
 import type { Instance, Span } from './span.js';
 import type { SpanExporter } from './traces.js';
-
-type ReadableSpan = tracing.ReadableSpan;
 
 export interface ExporterOptions {
   /** Of the collector: http://host:4318 over HTTP, http://host:4317 over gRPC. */
@@ -126,13 +125,7 @@ async function loadSdk(
   sent: (count: number, failure: string | undefined) => void,
 ): Promise<Sdk> {
   const { tracing, resources } = await import('@opentelemetry/sdk-node');
-  const { service, instance } = options.own;
-  const resource = resources.resourceFromAttributes({
-    'service.name': service,
-    'service.instance.id': instance,
-    'service.version': options.version,
-    'service.namespace': 'keychaindb',
-  });
+  const resource = resources.resourceFromAttributes(resourceOf(options.own, options.version));
   const inner = await innerExporter(options);
   const counting: tracing.SpanExporter = {
     export: (spans, done) =>
@@ -154,9 +147,7 @@ async function loadSdk(
     exportTimeoutMillis: 2 * requestMs,
   });
   const scope = { name: 'keychaindb', version: options.version };
-  // Its parent is undefined at a root, which the SDK's own spans have as well.
-  const wrap = (span: Span) => new EndedSpan(span, resource, scope) as ReadableSpan;
-  return { processor, wrap };
+  return { processor, wrap: (span) => endedSpan(span, resource, scope) };
 }
 
 async function innerExporter(options: ExporterOptions): Promise<tracing.SpanExporter> {
@@ -169,81 +160,4 @@ async function innerExporter(options: ExporterOptions): Promise<tracing.SpanExpo
   const path = new URL(url).pathname;
   const traces = path === '/' ? new URL('/v1/traces', url).href : url;
   return new OTLPTraceExporter({ url: traces, timeoutMillis: requestMs });
-}
-
-/**
- * Our span as the SDK's processors and exporters read it: made once it is over, by no tracer. What they ask for
- * is made when they ask, so that a span that waits is small.
- */
-class EndedSpan implements Omit<ReadableSpan, 'parentSpanContext'> {
-  readonly resource: ReadableSpan['resource'];
-  readonly instrumentationScope: ReadableSpan['instrumentationScope'];
-  readonly ended = true;
-  readonly events = nothing;
-  readonly droppedAttributesCount = 0;
-  readonly droppedEventsCount = 0;
-  readonly droppedLinksCount = 0;
-  readonly #span: Span;
-
-  constructor(
-    span: Span,
-    resource: ReadableSpan['resource'],
-    instrumentationScope: ReadableSpan['instrumentationScope'],
-  ) {
-    this.#span = span;
-    this.resource = resource;
-    this.instrumentationScope = instrumentationScope;
-  }
-
-  spanContext() {
-    const { traceId, spanId } = this.#span;
-    return { traceId, spanId, traceFlags: 1 };
-  }
-
-  get parentSpanContext() {
-    const { traceId, parentId } = this.#span;
-    return parentId === '' ? undefined : { traceId, spanId: parentId, traceFlags: 1 };
-  }
-
-  get name(): string {
-    return this.#span.name;
-  }
-
-  /** OTLP counts from 1 (internal), the API from 0. */
-  get kind(): number {
-    return Math.max(0, this.#span.kind - 1);
-  }
-
-  get startTime(): [number, number] {
-    return hrTime(this.#span.startUs);
-  }
-
-  get endTime(): [number, number] {
-    return hrTime(this.#span.endUs);
-  }
-
-  get duration(): [number, number] {
-    return hrTime(this.#span.endUs - this.#span.startUs);
-  }
-
-  get status() {
-    return this.#span.error === '' ? unset : { code: 2, message: this.#span.error };
-  }
-
-  get attributes() {
-    return this.#span.attributes ?? {};
-  }
-
-  get links() {
-    return this.#span.links.map((link) => ({ context: { ...link, traceFlags: 1 } }));
-  }
-}
-
-const nothing: ReadableSpan['events'] = [];
-const unset = { code: 0 } as const;
-
-/** Seconds and nanoseconds. */
-function hrTime(micros: number): [number, number] {
-  const seconds = Math.floor(micros / 1_000_000);
-  return [seconds, Math.round((micros - seconds * 1_000_000) * 1_000)];
 }

@@ -82,7 +82,7 @@ t.test('a folder of a newer format is refused', async (t) => {
   await refused(
     t,
     open(engine),
-    `the data folder ${dir} was written in format 2; this is a program of format 1: use another --data-dir`,
+    `the data folder ${dir} was written in format 2; this program knows formats through 1: use a newer one`,
   );
 });
 

@@ -1,6 +1,5 @@
 import { replay } from '../../src/chain/replay.js';
-import { emptyRegistry } from '../../src/coordinator/registry.js';
-import { applyCommand } from '../../src/coordinator/registry-machine.js';
+import { replayEntries } from '../../src/coordinator/replay.js';
 import type { EventLog } from '../../src/log/event-log.js';
 import { openLog } from '../../src/log/open-log.js';
 import { readDurable } from '../../src/raft/vote-record.js';
@@ -14,7 +13,7 @@ export async function compareWithReplay(cluster: SimCluster): Promise<void> {
     const { node } = place;
     // A rotten object is refused, which is all that may be asked of it.
     if (node === undefined || place.rotten === true) continue;
-    const { stateHash, watermark } = await node.inspect(true);
+    const { stateHash, hashedAt: watermark } = await node.inspect(true);
     const log = await copyOfLog(place);
     if (log === undefined || watermark === undefined) continue;
     const replayed = await replay(log, watermark);
@@ -42,13 +41,9 @@ async function compareCoordinator(place: Place): Promise<void> {
     "a member's term and vote are those of its disk",
     { id: place.id },
   );
-  let registry = emptyRegistry;
-  for (const { entries } of durable.log.between(1, state.applied)) {
-    const payload = entries[0]?.payload;
-    if (payload !== undefined && payload.byteLength > 0) {
-      registry = applyCommand(registry, payload).state;
-    }
-  }
+  const registry = replayEntries(
+    durable.log.between(1, state.applied).flatMap(({ entries }) => entries),
+  );
   check(
     registry.view.epoch === (place.coordinator?.view?.epoch ?? 0),
     'replay',

@@ -1,13 +1,15 @@
 import { ChannelCredentials } from '@grpc/grpc-js';
-import { replay } from '../../src/chain/replay.js';
-import { emptyRegistry } from '../../src/coordinator/registry.js';
-import { applyCommand } from '../../src/coordinator/registry-machine.js';
+import { replayEntries } from '../../src/coordinator/replay.js';
 import { ChainClient, type InspectResponse } from '../../src/gen/keychaindb/v1/chain.js';
-import type { EventLog } from '../../src/log/event-log.js';
-import { openLog } from '../../src/log/open-log.js';
-import { RocksEngine } from '../../src/log/rocks-engine.js';
-import { readDurable } from '../../src/raft/vote-record.js';
+import type { Envelope } from '../../src/gen/keychaindb/v1/log.js';
+import { readVote } from '../../src/raft/vote-record.js';
+import { diff } from '../log/diff.js';
+import { LogFolder } from '../log/folder.js';
+import { replay } from '../log/replay.js';
+import type { LogIo } from '../log/verb.js';
+import { verify } from '../log/verify.js';
 import type { Lab } from './cluster.js';
+import { KeptOutput } from './log-io.js';
 
 /** Where a node is, asked at its own address. */
 export function inspectNode(address: string, hash: boolean): Promise<InspectResponse> {
@@ -21,34 +23,34 @@ export function inspectNode(address: string, hash: boolean): Promise<InspectResp
 }
 
 /**
- * Differences between what the live processes say of their state and the fold of their logs, read from the
- * folders beside them; none where all is well. The cluster must be quiet.
+ * Differences between what the live processes say of their state and what their folders say, as the log tools
+ * find them beside the running processes; none where all is well. The coordinators must be quiet.
  */
 export async function differencesFromReplay(lab: Lab): Promise<readonly string[]> {
   const wrong: string[] = [];
+  const look = async (what: string, verb: (io: LogIo) => Promise<number>): Promise<void> => {
+    const kept = new KeptOutput();
+    const code = await kept.run(verb);
+    if (code !== 0) wrong.push(`${what}: ${[kept.stdout, ...kept.stderr].join('\n')}`);
+  };
+  const output = 'table';
   const view = await lab.until('a view', () => true);
   await coordinatorsAgree(lab);
-  for (const member of view.members) {
-    const { grpc, dataDir } = lab.named(member.id);
-    const { stateHash, watermark } = await inspectNode(grpc, true);
-    if (watermark === undefined) continue;
-    const { hash } = await onLog(dataDir, (log) => replay(log, watermark));
-    if (hash !== stateHash) wrong.push(`${member.id}: state ${stateHash}, replay ${hash}`);
+  const folders = view.members.map(({ id }) => lab.named(id));
+  for (const { id, grpc, dataDir } of folders) {
+    await look(`log verify ${id}`, (io) => verify(dataDir, { output, skipDamaged: true }, io));
+    const flags = { step: false, state: false, live: grpc, output } as const;
+    await look(`log replay ${id}`, (io) => replay(dataDir, flags, io));
+  }
+  for (const [i, { id, dataDir }] of folders.slice(1).entries()) {
+    const before = folders[i]?.dataDir ?? '';
+    await look(`log diff ${id}`, (io) => diff([before, dataDir], { output }, io));
   }
   for (const { id, grpc, dataDir } of lab.of('coordinator')) {
+    await look(`log verify ${id}`, (io) => verify(dataDir, { output, skipDamaged: true }, io));
     const client = lab.client({ endpoints: [grpc], timeoutMs: 2_000 });
     const [shown, status] = await Promise.all([client.members(), client.status()]);
-    const replayed = await onLog(dataDir, async (log) => {
-      const durable = await readDurable(log);
-      let registry = emptyRegistry;
-      for (const { entries } of durable.log.between(1, durable.log.last.index)) {
-        const payload = entries[0]?.payload;
-        if (payload !== undefined && payload.byteLength > 0) {
-          registry = applyCommand(registry, payload).state;
-        }
-      }
-      return { epoch: registry.view.epoch, term: durable.term };
-    });
+    const replayed = await coordinatorFolder(dataDir);
     if (replayed.epoch !== shown.epoch) {
       wrong.push(`${id}: epoch ${shown.epoch}, replay ${replayed.epoch}`);
     }
@@ -57,6 +59,21 @@ export async function differencesFromReplay(lab: Lab): Promise<readonly string[]
     }
   }
   return wrong;
+}
+
+/** Epoch and term by a coordinator's folder. */
+async function coordinatorFolder(
+  dataDir: string,
+): Promise<{ readonly epoch: number; readonly term: number }> {
+  const folder = await LogFolder.open(dataDir);
+  try {
+    const entries: Envelope[] = [];
+    for await (const block of folder.blocks()) entries.push(...block.entries);
+    const { term } = await readVote((key) => folder.get(key));
+    return { epoch: replayEntries(entries).view.epoch, term };
+  } finally {
+    await folder.close();
+  }
 }
 
 /** One that has just started knows its log before it knows what of it is committed. */
@@ -76,21 +93,4 @@ async function coordinatorsAgree(lab: Lab): Promise<void> {
     );
     return new Set(shown).size === 1;
   });
-}
-
-/** Reads a log beside the process that writes it. */
-async function onLog<T>(dataDir: string, work: (log: EventLog) => Promise<T>): Promise<T> {
-  const engine = await RocksEngine.open(dataDir, { readOnly: true });
-  try {
-    const { log, damage } = await openLog({
-      engine,
-      fatal: (error) => {
-        throw error;
-      },
-    });
-    if (damage !== undefined) throw new Error(`${dataDir}: ${damage.message}`);
-    return await work(log);
-  } finally {
-    await engine.close();
-  }
 }

@@ -163,6 +163,8 @@ export interface InspectResponse {
   readonly entriesAppended: number;
   readonly linkMessages: number;
   readonly entriesForwarded: number;
+  /** The watermark of the state that was hashed. */
+  readonly hashedAt: EntryId | undefined;
 }
 
 function createBaseNodeName(): NodeName {
@@ -1162,6 +1164,7 @@ function createBaseInspectResponse(): InspectResponse {
     entriesAppended: 0,
     linkMessages: 0,
     entriesForwarded: 0,
+    hashedAt: undefined,
   };
 }
 
@@ -1217,6 +1220,9 @@ export const InspectResponse: MessageFns<InspectResponse> = {
     }
     if (message.entriesForwarded !== 0) {
       writer.uint32(136).uint64(message.entriesForwarded);
+    }
+    if (message.hashedAt !== undefined) {
+      EntryId.encode(message.hashedAt, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -1368,6 +1374,14 @@ export const InspectResponse: MessageFns<InspectResponse> = {
             }
 
             message.entriesForwarded = longToNumber(reader.uint64());
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.hashedAt = EntryId.decode(reader, reader.uint32());
             continue;
           }
         }

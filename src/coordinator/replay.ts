@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+import { View } from '../gen/keychaindb/v1/coordinator.js';
+import type { Envelope } from '../gen/keychaindb/v1/log.js';
+import { assertView } from './invariants.js';
+import { emptyRegistry } from './registry.js';
+import { type Applied, applyCommand } from './registry-machine.js';
+import type { RegistryState } from './registry-state.js';
+
+/** What one entry of a coordinator's log does to the registry; undefined for a leader's own entry. */
+export function replayEntry(state: RegistryState, entry: Envelope): Applied | undefined {
+  if (entry.payload.byteLength === 0) return undefined;
+  const applied = applyCommand(state, entry.payload);
+  if (applied.state !== state) assertView(state.view, applied.state.view);
+  return applied;
+}
+
+/** The registry that a log folds to. */
+export function replayEntries(entries: Iterable<Envelope>): RegistryState {
+  let state = emptyRegistry;
+  for (const entry of entries) state = replayEntry(state, entry)?.state ?? state;
+  return state;
+}
+
+/** SHA-256 in hex of the registry: equal at two coordinators that have applied the same entries. */
+export function registryHash({ view, incarnations }: RegistryState): string {
+  const hash = createHash('sha256').update(View.encode(view).finish());
+  for (const id of [...incarnations.keys()].sort()) {
+    hash.update(` ${id.length} ${id} ${incarnations.get(id) ?? 0}`);
+  }
+  return hash.digest('hex');
+}
