@@ -5,10 +5,11 @@
  * node dist/tools/bench/tracing-cost.js [--rounds 5] [--seconds 6] [--writers 64] [--nodes 3] [--json]
  */
 import { parseArgs } from 'node:util';
-import type { KeychainClient } from '../../src/client/client.js';
 import { Lab } from '../lab/cluster.js';
 import { cpuOf } from '../lab/usage.js';
+import { median } from './median.js';
 import { type Sink, startSink } from './sink.js';
+import { writeFor } from './writers.js';
 
 const { values } = parseArgs({
   options: {
@@ -22,7 +23,6 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 const writers = Number(values.writers);
-const value = Buffer.alloc(500, 'v');
 const warmUpMs = 2_000;
 
 const modes = ['off', '1 %', '100 %'] as const;
@@ -60,11 +60,11 @@ async function measure(mode: Mode, to: Sink): Promise<Measured> {
   const lab = await Lab.start({ nodes: Number(values.nodes), args: argsOf(mode, to) });
   try {
     const client = lab.client();
-    await write(client, warmUpMs);
+    await writeFor(client, warmUpMs, writers);
     const pids = lab.processes.map(({ pid }) => pid);
     const before = cpuOf(pids);
     const began = performance.now();
-    const writes = await write(client, seconds * 1_000);
+    const writes = await writeFor(client, seconds * 1_000, writers);
     const elapsed = (performance.now() - began) / 1_000;
     return {
       perSecond: writes / elapsed,
@@ -73,27 +73,6 @@ async function measure(mode: Mode, to: Sink): Promise<Measured> {
   } finally {
     await lab.stop();
   }
-}
-
-async function write(client: KeychainClient, forMs: number): Promise<number> {
-  const until = performance.now() + forMs;
-  let writes = 0;
-  await Promise.all(
-    Array.from({ length: writers }, async (_, writer) => {
-      while (performance.now() < until) {
-        await client.put(`cost/${writer}/${writes % 1_000}`, value);
-        writes += 1;
-      }
-    }),
-  );
-  return writes;
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const high = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? high : ((sorted[middle - 1] ?? high) + high) / 2;
 }
 
 function report(): void {

@@ -3,7 +3,7 @@ import { commitThrough, emptyLedger, stageBlock } from '../../src/chain/fold.js'
 import { CommitChanges, recordSeen } from '../../src/chain/node-store.js';
 import { Objects } from '../../src/chain/objects.js';
 import type { View } from '../../src/gen/keychaindb/v1/coordinator.js';
-import { ChainRecord, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
+import { ChainRecord, type Envelope, type RequestId } from '../../src/gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import { DataFolder, makeFolder } from '../../src/log/data-folder.js';
 import { type LogBlock, origin } from '../../src/log/event-log.js';
@@ -16,7 +16,9 @@ export interface SampleOptions {
   readonly entries: number;
   /** Entries of one block. */
   readonly blockSize?: number;
+  /** Keys are `<name>/<number>`. */
   readonly keys?: number;
+  readonly name?: string;
   readonly seed?: number;
   /** The value of an entry, if not `value <index>`. */
   readonly value?: (index: number) => string | undefined;
@@ -27,7 +29,7 @@ export interface SampleOptions {
 
 /** Milliseconds since 1970 of the first entry. */
 const firstAt = 1_790_000_000_000;
-const clientId = new Uint8Array(16).fill(7);
+const clients = 4;
 
 /** Writes the folder of a node that has taken so many writes, with the code of a node: log, objects, sessions. */
 export async function writeSampleLog(dir: string, options: SampleOptions): Promise<void> {
@@ -82,9 +84,9 @@ function entryOf(
   index: number,
   number: number,
   versions: Map<string, { createRevision: number; version: number }>,
-  { value, valueBytes = 0, deleteEvery = 0 }: SampleOptions,
+  { value, valueBytes = 0, deleteEvery = 0, name: names = 'key' }: SampleOptions,
 ): Envelope {
-  const key = new TextEncoder().encode(`key/${number}`);
+  const key = new TextEncoder().encode(`${names}/${number}`);
   const name = toMapKey(key);
   const before = versions.get(name);
   const isDelete = deleteEvery > 0 && index % deleteEvery === 0;
@@ -107,9 +109,16 @@ function entryOf(
     generation: 1,
     index,
     at: firstAt + index,
-    request: { clientId, seq: index, answeredBelow: Math.max(1, index - 10) },
+    request: requestOf(index),
     trace: new Uint8Array(0),
     payload,
     checksum: payloadChecksum(payload),
   };
+}
+
+/** The clients take turns. */
+function requestOf(index: number): RequestId {
+  const seq = Math.ceil(index / clients);
+  const clientId = new Uint8Array(16).fill(1 + (index % clients));
+  return { clientId, seq, answeredBelow: Math.max(1, seq - 10) };
 }

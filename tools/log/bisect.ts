@@ -101,10 +101,10 @@ async function check(
   const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
   // A check that knows enough may end before it has read everything.
   child.stdin.on('error', () => undefined);
-  const closed = ended.then(() => undefined);
-  for (const piece of state) {
+  for (const chunk of chunked(state)) {
     if (child.stdin.destroyed) break;
-    if (!child.stdin.write(piece)) await Promise.race([once(child.stdin, 'drain'), closed]);
+    if (child.stdin.write(chunk)) continue;
+    await Promise.race([new Promise((resolve) => child.stdin.once('drain', resolve)), ended]);
   }
   child.stdin.end();
   const [code, signal] = await ended;
@@ -115,4 +115,18 @@ async function check(
       ? `it ended with ${code}: there is no such command, or it may not be run`
       : `it was ended by ${signal}; it may take ${checkTimeout} ms (--check-timeout)`;
   throw new KeychainError('BAD_REQUEST', `--check: ${command}: ${why}`, { field: '--check' });
+}
+
+/** Characters of one write to a check. */
+const chunkMax = 64 << 10;
+
+function* chunked(pieces: Iterable<string>): Iterable<string> {
+  let chunk = '';
+  for (const piece of pieces) {
+    chunk += piece;
+    if (chunk.length < chunkMax) continue;
+    yield chunk;
+    chunk = '';
+  }
+  yield chunk;
 }

@@ -7,7 +7,7 @@ import type { FolderKind } from '../../src/log/data-folder.js';
 import { objectPrefix } from '../../src/log/keys.js';
 import { entryHeader, entryObject, entryRow, requestText, viewOf } from './entry.js';
 import { describeDamage, type LogDamage, LogFolder } from './folder.js';
-import type { Progress } from './progress.js';
+import { counted, type Progress, some } from './progress.js';
 import { watermarkOf } from './replay.js';
 import { shown } from './text.js';
 import type { LogIo } from './verb.js';
@@ -263,7 +263,7 @@ function reportLines(report: Report): readonly string[] {
   const lines = [`the logs are the same through entry ${equalThrough}`];
   if (first === undefined) {
     const [longer, more] = ends[0] >= ends[1] ? [a, ends[0] - ends[1]] : [b, ends[1] - ends[0]];
-    if (more > 0) lines.push(`${longer.name} goes on alone with ${more} entries`);
+    if (more > 0) lines.push(`${longer.name} goes on alone with ${counted(more)} more`);
   } else {
     lines.push(`they part at entry ${first.index}, in ${first.fields.join(', ')}:`);
     lines.push(`${''.padEnd(nameColumns)}  ${entryHeader(kind)}`);
@@ -283,8 +283,8 @@ function reportLines(report: Report): readonly string[] {
   const { keys, newer, differences } = states;
   lines.push(
     differences.length === 0
-      ? `the states are the same: ${keys} keys${newer > 0 ? `, ${newer} written since by one of them left out` : ''}`
-      : `the states differ in ${differences.length}${differences.length < keysMax ? '' : ' or more'} of ${keys} keys:`,
+      ? `the states are the same: ${some(keys, 'key')}${newer > 0 ? `, ${newer} written since by one of them left out` : ''}`
+      : `the states differ in ${differences.length}${differences.length < keysMax ? '' : ' or more'} of ${some(keys, 'key')}:`,
   );
   for (const { key, sides } of differences) {
     lines.push(`  ${shown(key, 60)}: ${a.name} has ${sides[0]}, ${b.name} ${sides[1]}`);

@@ -35,18 +35,22 @@ export async function* follow(
     const began = performance.now();
     // Before the store is opened: what is written meanwhile is met twice, and passed over.
     const tail = await endOf(store);
-    open ??= await LogFolder.open(folder.dir);
+    let isShown = false;
     try {
+      open ??= await LogFolder.open(folder.dir);
       if (last !== undefined) last = await common(open, last, say);
       for await (const block of open.blocks(last === undefined ? from : last.index + 1, skipped)) {
         if (last !== undefined && block.end.index <= last.index) continue;
         yield [block];
         last = block.end;
       }
-      last ??= origin;
+      // Where nothing was wanted yet, the tail goes on from the end all the same.
+      last ??= (await open.blockOf(await open.lastIndex()))?.end ?? origin;
+      isShown = true;
     } finally {
-      await open.close();
+      await open?.close();
       open = undefined;
+      if (!isShown) await tail?.close();
     }
     const took = performance.now() - began;
     if (tail !== undefined) last = yield* tailed(store, tail, last);
@@ -58,11 +62,13 @@ export async function* follow(
 async function endOf(store: string): Promise<WriteAheadLog | undefined> {
   const number = (await logNumbers(store)).at(-1);
   if (number === undefined) return undefined;
+  let log: WriteAheadLog | undefined;
   try {
-    const log = await WriteAheadLog.open(store, number);
+    log = await WriteAheadLog.open(store, number);
     await log.skip();
     return log;
   } catch {
+    await log?.close();
     return undefined;
   }
 }
@@ -78,8 +84,9 @@ async function* tailed(
   try {
     for (;;) {
       // Looked up before the end is read: what was written before the next file is all there then.
-      const next = (await logNumbers(store)).find((number) => number > log.number);
-      const isGone = next === undefined && !(await logNumbers(store)).includes(log.number);
+      const numbers = await logNumbers(store);
+      const next = numbers.find((number) => number > log.number);
+      const isGone = next === undefined && !numbers.includes(log.number);
       const blocks: LogBlock[] = [];
       let fits = true;
       for await (const changes of log.added()) {

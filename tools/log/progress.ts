@@ -43,6 +43,11 @@ export class Progress {
   }
 }
 
+/** `1 key`, `1,234 keys`. */
+export function some(count: number, what: string): string {
+  return `${counted(count)} ${what}${count === 1 ? '' : 's'}`;
+}
+
 /** 1,234,567 */
 export function counted(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ',');

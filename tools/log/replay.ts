@@ -5,7 +5,7 @@ import { exitCodes } from '../../src/cmd/exit-codes.js';
 import { ChainClient, type InspectResponse } from '../../src/gen/keychaindb/v1/chain.js';
 import { EntryId, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
 import { origin } from '../../src/log/event-log.js';
-import { entryObject, entryRow, nobody, viewOf } from './entry.js';
+import { entryHeader, entryObject, entryRow, nobody, viewOf } from './entry.js';
 import { badFlag, filterOf } from './filter.js';
 import { LogFolder } from './folder.js';
 import { type LogState, type StateChange, stateOf } from './state.js';
@@ -43,6 +43,7 @@ export async function replay(dir: string, flags: ReplayFlags, io: LogIo): Promis
     keepsValues: flags.step || flags.state || flags.key !== undefined,
   });
   const progress = io.progress(until);
+  if (flags.step && flags.output === 'table') await io.out.line(entryHeader(kind));
   await fold(folder, state, { until }, io, async (entry, change) => {
     if (!flags.step) return;
     const view = viewOf(kind, entry);

@@ -8,7 +8,7 @@ import type { EntryId, Envelope } from '../../src/gen/keychaindb/v1/log.js';
 import type { FolderKind } from '../../src/log/data-folder.js';
 import { type LogBlock, origin } from '../../src/log/event-log.js';
 import { stateName } from '../../src/telemetry/view-spans.js';
-import { counted } from './progress.js';
+import { some } from './progress.js';
 import { jsonOf, shown } from './text.js';
 
 /** What one entry did: the state of what it names before and after, for a person and as JSON. */
@@ -87,7 +87,7 @@ class ChainLogState implements LogState {
 
   get summary(): string {
     const { keys, sessions } = this.figures;
-    return `${counted(keys)} keys, ${counted(sessions)} sessions`;
+    return `${some(keys, 'key')}, ${some(sessions, 'session')}`;
   }
 
   *json(isWanted: (key: Uint8Array) => boolean): Iterable<string> {

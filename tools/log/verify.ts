@@ -1,8 +1,7 @@
 import { AssertionError } from '../../src/base/assert.js';
 import { fromMapKey, toHex, toMapKey } from '../../src/base/bytes.js';
-import { KeychainError } from '../../src/base/errors.js';
 import { emptyLedger } from '../../src/chain/fold.js';
-import { rememberSession, watermarkKey } from '../../src/chain/node-store.js';
+import { rememberSession } from '../../src/chain/node-store.js';
 import { decodeObject } from '../../src/chain/objects.js';
 import { entryBlock, Replay, type ReplayedObject } from '../../src/chain/replay.js';
 import type { Ledger, Session } from '../../src/chain/state.js';
@@ -10,7 +9,7 @@ import { objectDigest } from '../../src/chain/state-hash.js';
 import { exitCodes } from '../../src/cmd/exit-codes.js';
 import { emptyRegistry } from '../../src/coordinator/registry.js';
 import { registryHash, replayEntry } from '../../src/coordinator/replay.js';
-import { ChainRecord, EntryId, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
+import { ChainRecord, type EntryId, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
 import { type LogBlock, origin, sameEntry } from '../../src/log/event-log.js';
 import {
   blockKey,
@@ -24,7 +23,8 @@ import { behindOf, checkMarkers, damageOf } from '../../src/log/open-log.js';
 import { nameOf, unseal } from '../../src/log/record.js';
 import { readVote } from '../../src/raft/vote-record.js';
 import { describeDamage, LogFolder } from './folder.js';
-import { counted } from './progress.js';
+import { counted, some } from './progress.js';
+import { watermarkOf } from './replay.js';
 import { shown } from './text.js';
 import type { LogIo } from './verb.js';
 
@@ -53,10 +53,10 @@ export async function verify(dir: string, flags: VerifyFlags, io: LogIo): Promis
   const folder = await LogFolder.open(dir);
   const found = new Findings();
   const replay = folder.identity.kind === 'node' ? new NodeCheck() : new CoordinatorCheck();
-  const walked = await walk(folder, replay, found, io);
   await checkRecords(folder, found);
+  const walked = await walk(folder, replay, found, io);
   await checkEnd(folder, walked.last, found);
-  const hash = found.isWhole ? await replay.end(folder, found) : '';
+  const hash = found.isWhole && found.isComparable ? await replay.end(folder, found) : '';
   const report = { folder, walked, hash, replay, found, flags };
   if (flags.output === 'json') await io.out.line(reportJson(report));
   else for (const line of reportLines(report)) await io.out.line(line);
@@ -68,6 +68,8 @@ class Findings {
   count = 0;
   /** Every entry of the log is known: a state can be folded. */
   isWhole = true;
+  /** What stands beside the log can be read: that state can be compared with it. */
+  isComparable = true;
 
   /** The first entry that can't be read, or can't be what was decided. */
   get firstEntry(): number | undefined {
@@ -112,7 +114,7 @@ async function walk(
   const progress = io.progress(await folder.lastIndex());
   const generations: number[] = [];
   let [last, blocks, entries, at, after] = [origin, 0, 0, 0, 0];
-  await check.reached(folder, origin, found);
+  if (found.isComparable) await check.reached(folder, origin, found);
   for await (const item of folder.found()) {
     if (item.type === 'damage') {
       const { damage } = item;
@@ -133,7 +135,7 @@ async function walk(
       at = Math.max(at, entry.at);
       if (found.isWhole) takeEntry(check, block, entry, found);
     }
-    if (found.isWhole) await check.reached(folder, block.end, found);
+    if (found.isWhole && found.isComparable) await check.reached(folder, block.end, found);
     progress.at(block.end.index);
   }
   progress.end(entries);
@@ -165,8 +167,8 @@ async function checkRecords(folder: LogFolder, found: Findings): Promise<void> {
         unseal(key, sealed);
       } catch (error) {
         found.add('records', undefined, damageOf(error).message);
-        // A state can't be compared with objects that can't be read.
-        if (key[0] !== hopPrefix[0]) found.isWhole = false;
+        // A state can't be compared with objects, sessions or a watermark that can't be read.
+        if (key[0] !== hopPrefix[0] && key[0] !== markerPrefix[0]) found.isComparable = false;
       }
     }
   }
@@ -207,7 +209,7 @@ class NodeCheck implements LogCheck {
   }
 
   async reached(folder: LogFolder, end: EntryId, found: Findings): Promise<void> {
-    this.#watermark ??= await watermark(folder, found);
+    this.#watermark ??= (await watermarkOf(folder)) ?? origin;
     if (this.#isCompared || end.index < this.#watermark.index) return;
     this.#isCompared = true;
     if (!sameEntry(end, this.#watermark)) {
@@ -218,7 +220,7 @@ class NodeCheck implements LogCheck {
     }
     this.#hash = this.#replay.hash;
     const { objects, sessions } = await this.#compare(folder, found);
-    this.what = `${counted(objects)} keys and ${counted(sessions)} sessions at revision ${end.index} are those of the log`;
+    this.what = `${some(objects, 'key')} and ${some(sessions, 'session')} at revision ${end.index} are those of the log`;
   }
 
   end(_folder: LogFolder, found: Findings): Promise<string> {
@@ -238,14 +240,7 @@ class NodeCheck implements LogCheck {
     const stored = emptyLedger();
     const missing = new Set(objects.keys());
     for await (const [key, sealed] of folder.sealed(objectPrefix, sessionPrefix)) {
-      let value: Uint8Array;
-      try {
-        value = unseal(key, sealed);
-      } catch {
-        // Named among the records.
-        missing.delete(toMapKey(key.subarray(objectPrefix.byteLength)));
-        continue;
-      }
+      const value = unseal(key, sealed);
       if (key[0] === sessionPrefix[0]) {
         rememberSession(stored, key, value);
         continue;
@@ -279,18 +274,6 @@ function describe(object: Omit<ReplayedObject, 'digest' | 'value'> | undefined):
   if (object === undefined) return 'nothing';
   const { valueBytes, modRevision, createRevision, version } = object;
   return `${valueBytes} bytes of revision ${modRevision} (created at ${createRevision}, version ${version})`;
-}
-
-async function watermark(folder: LogFolder, found: Findings): Promise<EntryId> {
-  try {
-    const bytes = await folder.get(watermarkKey);
-    return bytes === undefined ? origin : EntryId.decode(bytes);
-  } catch (error) {
-    if (!(error instanceof KeychainError)) throw error;
-    // Named among the records.
-    found.isWhole = false;
-    return origin;
-  }
 }
 
 /** The head decides resulting values: they must follow from what stood there before (fold.ts, write.ts). */
@@ -414,8 +397,7 @@ function reportLines({ folder, walked, hash, replay, found, flags }: Report): re
     const faults = found.faults.filter((fault) => fault.check === check);
     if (faults.length > 0)
       return `FAULT, ${counted(faults.length)}${found.count > faultsMax ? ' or more' : ''}`;
-    if (check === 'state' && hash === '')
-      return 'not compared: without every entry there is no state';
+    if (check === 'state' && hash === '') return 'not compared: not all of it can be read';
     return ['ok', said[check] ?? ''].filter((text) => text !== '').join(', ');
   };
   return [

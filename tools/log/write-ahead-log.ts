@@ -13,7 +13,7 @@ const headerBytes = 7;
 const recyclableHeaderBytes = 11;
 /** Sequence number and count. */
 const batchHeaderBytes = 12;
-const readMax = 1 << 20;
+const readMax = 256 << 10;
 
 /** One change in the order in which it was written; a delete has no value. */
 export interface StoreChange {
@@ -40,6 +40,8 @@ export class WriteAheadLog {
   /** Where in the file the bytes in `#rest` begin. */
   #at = 0;
   #rest: Buffer = Buffer.alloc(0);
+  /** Read into again and again: what is kept of it is copied. */
+  readonly #buffer = Buffer.allocUnsafe(readMax);
   #fragments: Buffer[] = [];
 
   private constructor(number: number, file: FileHandle) {
@@ -68,10 +70,10 @@ export class WriteAheadLog {
 
   /** Bytes that were added to what is known. */
   async #read(): Promise<number> {
-    const buffer = Buffer.allocUnsafe(readMax);
     const from = this.#at + this.#rest.byteLength;
-    const { bytesRead } = await this.#file.read(buffer, 0, readMax, from);
-    if (bytesRead > 0) this.#rest = Buffer.concat([this.#rest, buffer.subarray(0, bytesRead)]);
+    const { bytesRead } = await this.#file.read(this.#buffer, 0, readMax, from);
+    if (bytesRead > 0)
+      this.#rest = Buffer.concat([this.#rest, this.#buffer.subarray(0, bytesRead)]);
     return bytesRead;
   }
 
