@@ -36,6 +36,7 @@ t.test('every sample of the README runs', async (t) => {
       .replaceAll('127.0.0.1:7400', proxy?.grpc ?? '')
       .replaceAll('127.0.0.1:7108', lab.named('node-2').grpc)
       .replaceAll('npx keychaindb', `${process.execPath} ${main}`)
+      .replaceAll('keychaindb-data', lab.dir)
       .replaceAll('<pid of node-1>', String(lab.named('node-1').pid))
       .replaceAll('curl ', 'curl -sS --fail-with-body ');
   const env = { KEYCHAINDB_ENDPOINTS: proxy?.grpc };
