@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import t from 'tap';
 import { ChainRecord } from '../../src/gen/keychaindb/v1/log.js';
 import { decodeBlock, encodeBlock, payloadChecksum } from '../../src/log/block.js';
-import { blockKey, markerKey, metaKey, objectKey, sessionKey } from '../../src/log/keys.js';
+import {
+  blockKey,
+  markerKey,
+  metaKey,
+  objectKey,
+  outcomeKey,
+  sessionKey,
+} from '../../src/log/keys.js';
 import { seal, unseal } from '../../src/log/record.js';
 import { main } from '../../tools/lab/cluster.js';
 import { writeSampleLog } from '../../tools/lab/sample-log.js';
@@ -183,6 +190,18 @@ t.test('a lost block, a lost end and a lost batch are named', async (t) => {
   t.equal((await verified(batch)).code, 6);
 });
 
+t.test('a loss that hides behind damage is named as well', async (t) => {
+  const dir = copy();
+  await flipByte(dir, blockKey(49), 3);
+  await change(dir, (engine) => engine.write([{ type: 'del', key: blockKey(56) }], { sync: true }));
+  const { stdout } = await verified(dir, { skipDamaged: true });
+  t.match(stdout, /first fault: record l\/49, entries 43 to 49/);
+  t.match(
+    stdout,
+    /then: record l\/63, entries 50 to 56: the block that ends at 63 follows entry 56/,
+  );
+});
+
 t.test('damage beside the log is named too', async (t) => {
   const client = new Uint8Array(16).fill(2);
   for (const [key, name] of [
@@ -197,6 +216,14 @@ t.test('damage beside the log is named too', async (t) => {
     t.equal(code, 6, name);
     t.match(stdout, new RegExp(`record ${name}: its checksum doesn't match`));
   }
+  const forgotten = copy();
+  await change(forgotten, (engine) =>
+    engine.write([{ type: 'del', key: outcomeKey(client, 120) }], { sync: true }),
+  );
+  t.match(
+    (await verified(forgotten)).stdout,
+    /the session of client (02){16}: the store has .*, the log .* 120=1\/477 /,
+  );
   const lost = copy();
   const key = objectKey(Buffer.from('key/3'));
   await change(lost, (engine) => engine.write([{ type: 'del', key }], { sync: true }));

@@ -1,4 +1,4 @@
-import { cpSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { LogBlock } from '../../src/log/event-log.js';
@@ -150,6 +150,47 @@ t.test('the write-ahead log gives back every change in order', async (t) => {
   );
   await reader.close();
   await engine.close();
+});
+
+t.test('a fragment ends anywhere in a block of the write-ahead log', async (t) => {
+  const dir = t.testdir();
+  const engine = await RocksEngine.open(dir);
+  const store = join(dir, 'store');
+  const [number = 0] = await logNumbers(store);
+  const file = join(store, `${String(number).padStart(6, '0')}.log`);
+  const reader = await WriteAheadLog.open(store, number);
+  let written = 0;
+  for (let left = 0; left <= 40; left += 1) {
+    // Header of a fragment, of a batch, tag, two lengths, a key of one byte.
+    const overhead = 7 + 12 + 1 + 1 + 1 + 2;
+    // First so that 8,000 bytes of a block are left, then so that `left` are.
+    for (const room of [8_000, left]) {
+      const free = 32_768 - (statSync(file).size % 32_768);
+      const value = Buffer.alloc((free - room - overhead + 32_768) % 32_768, 'x');
+      await engine.write([{ type: 'put', key: Buffer.from('a'), value }], { sync: false });
+      written += 1;
+    }
+  }
+  let read = 0;
+  for await (const changes of reader.added()) read += changes.length;
+  t.equal(read, written);
+  await reader.close();
+  await engine.close();
+});
+
+t.test('a table that its writer removes is read on', async (t) => {
+  const dir = copyTo('merged');
+  // An open and a close write the log to a table.
+  for (let i = 0; i < 2; i += 1) await (await openForWriting(dir)).close();
+  const store = join(dir, 'store');
+  const folder = await LogFolder.open(dir);
+  const tables = readdirSync(store).filter((name) => name.endsWith('.sst'));
+  t.ok(tables.length > 0);
+  for (const name of tables) rmSync(join(store, name));
+  let entries = 0;
+  for await (const block of folder.blocks()) entries += block.entries.length;
+  t.equal(entries, 50);
+  await folder.close();
 });
 
 t.test(

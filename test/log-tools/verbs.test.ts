@@ -2,11 +2,13 @@ import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { hashStored } from '../../src/chain/state-hash.js';
 import { DataFolder } from '../../src/log/data-folder.js';
-import { metaKey } from '../../src/log/keys.js';
+import { metaKey, metaPrefix, sessionPrefix } from '../../src/log/keys.js';
 import { seal } from '../../src/log/record.js';
 import { RocksEngine } from '../../src/log/rocks-engine.js';
 import { writeSampleLog } from '../../tools/lab/sample-log.js';
+import { LogFolder } from '../../tools/log/folder.js';
 import { SeededRandom } from '../sim/schedule.js';
 import {
   bisected,
@@ -167,6 +169,14 @@ t.test('replay gives the state at any entry', async (t) => {
     hashes.add(summary?.['hash']);
   }
   t.equal(hashes.size, 15, 'every state has its own hash');
+});
+
+t.test('the hash of the replay is that of what the store holds', async (t) => {
+  const folder = await LogFolder.open(sample);
+  const { hash, watermark } = await hashStored(folder.records(metaPrefix, sessionPrefix));
+  await folder.close();
+  t.equal(watermark.index, 500);
+  t.equal(lines((await replayed(sample)).stdout)[0]?.['hash'], hash);
 });
 
 t.test('replay shows each entry with what stood there before and after', async (t) => {

@@ -3,7 +3,7 @@ import { pause, systemClock } from '../../src/base/clock.js';
 import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../../src/log/block.js';
 import { type LogBlock, origin, sameEntry } from '../../src/log/event-log.js';
-import { blockIndexOf, blockPrefix } from '../../src/log/keys.js';
+import { blockPrefix } from '../../src/log/keys.js';
 import { unseal } from '../../src/log/record.js';
 import { type LogDamage, LogFolder } from './folder.js';
 import { logNumbers, UnknownContent, WriteAheadLog } from './write-ahead-log.js';
@@ -40,7 +40,6 @@ export async function* follow(
       open ??= await LogFolder.open(folder.dir);
       if (last !== undefined) last = await common(open, last, say);
       for await (const block of open.blocks(last === undefined ? from : last.index + 1, skipped)) {
-        if (last !== undefined && block.end.index <= last.index) continue;
         yield [block];
         last = block.end;
       }
@@ -91,11 +90,8 @@ async function* tailed(
       let fits = true;
       for await (const changes of log.added()) {
         for (const { key, value } of changes) {
-          if (!fits || key[0] !== blockPrefix[0]) continue;
-          if (value === undefined) {
-            fits = blockIndexOf(key) > last.index;
-            continue;
-          }
+          // A block that goes is known by what comes in its place, if not the same comes again.
+          if (!fits || key[0] !== blockPrefix[0] || value === undefined) continue;
           const block = decodeBlock(unseal(key, value));
           if (sameEntry(block.previous, last)) {
             blocks.push(block);
