@@ -1,10 +1,10 @@
 import { KeychainError } from '../base/errors.js';
 import type { DataFolder } from '../log/data-folder.js';
-import type { WriteOp } from '../log/engine.js';
+import type { StorageEngine, WriteOp } from '../log/engine.js';
 import type { EventLog } from '../log/event-log.js';
 import { metaKey } from '../log/keys.js';
 import { type Damage, openLog } from '../log/open-log.js';
-import { seal } from '../log/record.js';
+import { seal, unseal } from '../log/record.js';
 import { remember, rememberSeen } from './node-store.js';
 import { servingOf } from './views.js';
 
@@ -28,6 +28,7 @@ export interface OpenStoreOptions {
 export async function openStore(options: OpenStoreOptions): Promise<EventLog> {
   const { folder, id, fatal, notice } = options;
   const { engine, dir } = folder;
+  await mendLeaseLimit(engine, notice);
   const opened = await openLog({ engine, fatal });
   const damage = opened.damage ?? (await damageOfState(opened.log));
   if (damage === undefined) return opened.log;
@@ -66,11 +67,36 @@ export async function emptyStore(
   return (await openLog({ engine: folder.engine, fatal })).log;
 }
 
+/**
+ * A record of the largest lease that can't be read may have said anything: the longest that there is takes its
+ * place (R5). The node has its data yet, and serves after that time.
+ */
+async function mendLeaseLimit(
+  engine: StorageEngine,
+  notice: (text: string) => void,
+): Promise<void> {
+  // A store that can't be read at all is looked at by who opens the log.
+  const stored = await engine.get(leaseMaxKey).catch(() => undefined);
+  if (stored === undefined) return;
+  try {
+    unseal(leaseMaxKey, stored);
+  } catch {
+    await engine.write([longestLease], { sync: true });
+    const seconds = leaseMsMax / 1_000;
+    notice(`what this store has promised can't be read any more: it may serve after ${seconds} s`);
+  }
+}
+
+const longestLease = {
+  type: 'put' as const,
+  key: leaseMaxKey,
+  value: seal(leaseMaxKey, new TextEncoder().encode(String(leaseMsMax))),
+};
+
 /** The largest lease that this store ever promised (R5); where it can't be read, more than any. */
 async function leaseLimit({ engine }: DataFolder): Promise<readonly WriteOp[]> {
   const stored = await engine.get(leaseMaxKey).catch(() => undefined);
-  const unknown = seal(leaseMaxKey, new TextEncoder().encode(String(leaseMsMax)));
-  return [{ type: 'put', key: leaseMaxKey, value: stored ?? unknown }];
+  return [stored === undefined ? longestLease : { ...longestLease, value: stored }];
 }
 
 /** What a node starts from besides its log: the view, the watermark, sessions. */

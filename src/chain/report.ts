@@ -31,6 +31,7 @@ export function heartbeatOf(
     silentPeers: silentPeers(state, now),
     join,
     report: joinReport(state),
+    waits: now < state.bootWaitUntil,
   };
 }
 

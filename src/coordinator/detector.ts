@@ -108,6 +108,10 @@ class Look {
     this.#isServed = this.#serving.some((m) => this.#hears(m));
   }
 
+  #waits({ id }: Member): boolean {
+    return this.#state.heard.get(id)?.beat.waits === true;
+  }
+
   #hears(member: Member): boolean {
     return isHeard(this.#state, member, this.#timing, this.#now);
   }
@@ -288,27 +292,31 @@ class Look {
     if (fed.state === MemberState.SYNCING && report.next === MemberState.JOINING) {
       return this.#change({ $case: 'startJoin', value: { id, incarnation } });
     }
-    if (fed.state === MemberState.JOINING && report.next === MemberState.SERVING) {
+    // It could not activate the view in which it serves (R5), and the chain would stand still with it.
+    const waits = this.#waits(fed);
+    if (fed.state === MemberState.JOINING && report.next === MemberState.SERVING && !waits) {
       return this.#change({ $case: 'promote', value: { id, incarnation } });
     }
     return undefined;
   }
 
   /**
-   * One at a time, in the order in which they were added. Not one whose old incarnation still has its place: it
-   * may yet have to go on alone (R10).
+   * One at a time, in the order in which they were added, those last that may not serve yet (R5): one of them keeps
+   * the others out until it may. Not one whose old incarnation still has its place: it may yet have to go on
+   * alone (R10).
    */
   nextToSync(): RegistryCommand | undefined {
     const { view } = this.#registry;
     if (!this.#isServed || view.members.some((m) => m.state !== MemberState.SERVING)) {
       return undefined;
     }
-    const next = view.others.find(
+    const ready = view.others.filter(
       (m) =>
         m.state === MemberState.WAITING &&
         this.#hears(m) &&
         !view.members.some(({ id }) => id === m.id),
     );
+    const next = ready.find((m) => !this.#waits(m)) ?? ready[0];
     if (next === undefined) return undefined;
     const { id, incarnation } = next;
     return this.#change({ $case: 'startSync', value: { id, incarnation } });

@@ -8,6 +8,7 @@ import { encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import { DataFolder } from '../../src/log/data-folder.js';
 import { blockKey, metaKey } from '../../src/log/keys.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
+import { seal, unseal } from '../../src/log/record.js';
 import { SeededRandom } from '../sim/schedule.js';
 import { view } from './pure-cluster.js';
 
@@ -97,4 +98,19 @@ t.test('the last copy of a chain is not emptied, whatever is wrong with it', asy
   await engine.writeHighWater(noBytes);
   await t.rejects(open(engine), { message: /a is the last that served this chain/ });
   t.ok(await engine.get(blockKey(1)), 'nothing was changed');
+});
+
+t.test('a damaged record of the largest lease costs time, not data', async (t) => {
+  for (const members of ['a b', 'a']) {
+    const engine = await stored(members);
+    const value = Buffer.from('400');
+    const key = metaKey('lease-max');
+    await engine.write([{ type: 'put', key, value: seal(key, value) }], { sync: true });
+    t.match(await open(engine), { notices: [], last: 2 });
+    engine.flipByte(key, 0);
+    const mended = await open(engine);
+    t.match(mended, { notices: [/it may serve after 60 s/], last: 2 });
+    t.equal(Buffer.from(unseal(key, (await engine.get(key)) ?? noBytes)).toString(), '60000');
+    t.match(await open(engine), { notices: [], last: 2 }, 'once');
+  }
 });

@@ -44,6 +44,7 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   watermark: { generation: 1, index: 1 },
   incomplete: false,
   silentPeers: [],
+  waits: false,
   join: false,
   report: undefined,
   ...more,
@@ -274,4 +275,38 @@ t.test("the tail's report counts in exactly its epoch (R9)", async (t) => {
     ]).look(),
     '',
   );
+});
+
+t.test('a member that may not serve yet is fed, but not promoted until it may', async (t) => {
+  const joining = member('c', MemberState.JOINING);
+  const report = { epoch: 5, id: 'c', incarnation: 1, next: MemberState.SERVING };
+  const view = registry([serving('a'), serving('b'), joining]);
+  const heard = (waits: boolean) =>
+    leader(view, [
+      [beat('a'), 0],
+      [beat('b', { report }), 0],
+      [beat('c', { waits }), 0],
+    ]).look();
+  t.equal(heard(true), '');
+  t.equal(heard(false), 'promote c at 5');
+  const syncing = registry([serving('a'), serving('b'), member('c', MemberState.SYNCING)]);
+  const { look } = leader(syncing, [
+    [beat('a'), 0],
+    [beat('b', { report: { ...report, next: MemberState.JOINING } }), 0],
+    [beat('c', { waits: true }), 0],
+  ]);
+  t.equal(look(), 'startJoin c at 5');
+});
+
+t.test('one that may not serve yet lets the others go first', async (t) => {
+  const view = registry([serving('a')], [waiting('b'), waiting('c')]);
+  const next = (waits: Readonly<Record<string, boolean>>) =>
+    leader(view, [
+      [beat('a'), 0],
+      [beat('b', { waits: waits['b'] === true }), 0],
+      [beat('c', { waits: waits['c'] === true }), 0],
+    ]).look();
+  t.equal(next({}), 'startSync b at 5');
+  t.equal(next({ b: true }), 'startSync c at 5');
+  t.equal(next({ b: true, c: true }), 'startSync b at 5');
 });

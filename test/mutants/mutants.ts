@@ -516,8 +516,8 @@ const log: readonly Mutant[] = [
     'a hole in the log is not noticed at open',
     'design §6',
     'log/open-log.ts',
-    'if (!sameEntry(block.previous, last) || block.end.index !== blockIndexOf(key)) {',
-    'if (block.end.index !== blockIndexOf(key)) {',
+    'if (sameEntry(previous, last) && end.index === blockIndexOf(key)) return undefined;',
+    'if (end.index === blockIndexOf(key)) return undefined;',
   ),
   one(
     'a checksum is not looked at',

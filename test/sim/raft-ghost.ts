@@ -6,6 +6,8 @@ import type { SimProcess } from './process.js';
 interface GroupEntry {
   readonly term: number;
   readonly checksum: number;
+  /** The term of the member that was the first to know that it is committed: its leader's, who knows it first. */
+  readonly committedIn: number;
 }
 
 interface Member {
@@ -49,7 +51,8 @@ export class RaftGhost {
   #compare(id: string, member: Member): void {
     const { state } = member;
     for (const { end, entries } of state.durable.log.between(member.compared + 1, state.commit)) {
-      const entry = { term: end.generation, checksum: entries[0]?.checksum ?? 0 };
+      const checksum = entries[0]?.checksum ?? 0;
+      const entry = { term: end.generation, checksum, committedIn: state.durable.term };
       const known = this.#committed[end.index - 1];
       check(
         known === undefined || (known.term === entry.term && known.checksum === entry.checksum),
@@ -73,6 +76,8 @@ export class RaftGhost {
     });
     this.#leaders.set(term, id);
     for (const [index, entry] of this.#committed.entries()) {
+      // A vote may arrive late: who is elected in an older term than the one that committed can do nothing any more.
+      if (entry.committedIn > term) continue;
       check(
         log.termAt(index + 1) === entry.term,
         'raft: leader completeness',

@@ -150,7 +150,11 @@ export interface NodeHeartbeat {
   /** The node asks to be a member (`--join`). */
   readonly join: boolean;
   /** The tail's report about the member that is fed by it (R9). */
-  readonly report: JoinReport | undefined;
+  readonly report:
+    | JoinReport
+    | undefined;
+  /** R5: this process may not take part in a view in which it serves, since its store may owe promises yet. */
+  readonly waits: boolean;
 }
 
 export interface JoinReport {
@@ -1071,6 +1075,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     silentPeers: [],
     join: false,
     report: undefined,
+    waits: false,
   };
 }
 
@@ -1120,6 +1125,9 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.report !== undefined) {
       JoinReport.encode(message.report, writer.uint32(122).fork()).join();
+    }
+    if (message.waits !== false) {
+      writer.uint32(128).bool(message.waits);
     }
     return writer;
   },
@@ -1255,6 +1263,14 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.report = JoinReport.decode(reader, reader.uint32());
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.waits = reader.bool();
             continue;
           }
         }
