@@ -57,12 +57,17 @@ export interface Place {
   stalledUntil: number;
 }
 
+/** Disks as crashes left them that are looked at when the run is over. */
+const remainsMax = 10;
+
 const limits = { keyBytesMax: 64, valueBytesMax: 1_024 };
 
 /** A whole cluster with its real cores and shells; only network, disks, clocks and chance are simulated. */
 export class SimCluster {
   readonly schedule = new Schedule();
   readonly network: Network;
+  /** Whole disks as crashes left them. */
+  readonly remains: { readonly id: string; readonly disk: MemoryEngine }[] = [];
   readonly coverage = new Coverage();
   readonly ghost = new Ghost(this.coverage);
   readonly raftGhost = new RaftGhost();
@@ -163,6 +168,13 @@ export class SimCluster {
   crash(place: Place, power: boolean): void {
     if (place.disk?.isLying === true && !this.#ignoreSync) place.disk.ignoreSyncs(false);
     this.crashAsIs(place, power);
+    this.#keepRemains(place);
+  }
+
+  #keepRemains({ kind, id, disk, hurt, rotten, lost }: Place): void {
+    const isWhole = kind !== 'proxy' && hurt === undefined && rotten !== true && lost !== true;
+    if (disk === undefined || !isWhole || this.remains.length >= remainsMax) return;
+    this.remains.push({ id, disk: disk.copy() });
   }
 
   /** A power cut that shows what a disk has lied about. */

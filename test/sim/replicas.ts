@@ -1,8 +1,13 @@
 import { replay } from '../../src/chain/replay.js';
 import { replayEntries } from '../../src/coordinator/replay.js';
+import { readIdentity } from '../../src/log/data-folder.js';
 import type { EventLog } from '../../src/log/event-log.js';
+import { HighWater } from '../../src/log/high-water.js';
 import { openLog } from '../../src/log/open-log.js';
 import { readDurable } from '../../src/raft/vote-record.js';
+import { KeptOutput } from '../../tools/lab/log-io.js';
+import { LogFolder } from '../../tools/log/folder.js';
+import { verifyFolder } from '../../tools/log/verify.js';
 import { check } from './check.js';
 import type { Place, SimCluster } from './cluster.js';
 
@@ -27,6 +32,25 @@ export async function compareWithReplay(cluster: SimCluster): Promise<void> {
     hashes: [...hashes],
   });
   for (const place of cluster.of('coordinator')) await compareCoordinator(place);
+  await verifyDisks(cluster);
+}
+
+/** `keychaindb log verify` finds nothing in what a process left, however it ended. */
+async function verifyDisks(cluster: SimCluster): Promise<void> {
+  const places = [...cluster.of('node'), ...cluster.of('coordinator')];
+  const left = places.flatMap(({ id, disk, hurt, rotten, lost }) => {
+    const isWhole = hurt === undefined && rotten !== true && lost !== true;
+    return disk === undefined || !isWhole ? [] : [{ id, disk: disk.copy() }];
+  });
+  for (const { id, disk } of [...left, ...cluster.remains]) {
+    // One that ended before it had said whose it is.
+    if ((await readIdentity(disk)) === undefined) continue;
+    const folder = await LogFolder.over(id, disk, await HighWater.read(disk));
+    const kept = new KeptOutput();
+    const flags = { output: 'table', skipDamaged: true } as const;
+    const code = await kept.run((io) => verifyFolder(folder, flags, io));
+    check(code === 0, 'verify', 'what a process leaves is whole', { id, said: kept.stdout });
+  }
 }
 
 async function compareCoordinator(place: Place): Promise<void> {

@@ -62,18 +62,27 @@ export class LogFolder {
     await refuseForeign(dir);
     const { engine, highWater } = await openStill(dir);
     try {
-      const identity = await readIdentity(engine);
-      if (identity === undefined) {
-        throw foreign(dir, 'its store holds no identity of a node or coordinator');
-      }
-      refuseNewer(identity, dir);
-      const folder = new LogFolder(dir, engine, identity, highWater);
-      folder.#clusterId = identity.clusterId || (await clusterSeen(folder));
-      return folder;
+      return await LogFolder.over(dir, engine, highWater);
     } catch (error) {
       await engine.close();
       throw error;
     }
+  }
+
+  /** On an engine that nobody writes to. */
+  static async over(
+    dir: string,
+    engine: StorageEngine,
+    highWater: SyncedThrough | undefined,
+  ): Promise<LogFolder> {
+    const identity = await readIdentity(engine);
+    if (identity === undefined) {
+      throw foreign(dir, 'its store holds no identity of a node or coordinator');
+    }
+    refuseNewer(identity, dir);
+    const folder = new LogFolder(dir, engine, identity, highWater);
+    folder.#clusterId = identity.clusterId || (await clusterSeen(folder));
+    return folder;
   }
 
   /** Hex; empty where the process has joined none, or what says it can't be read. */

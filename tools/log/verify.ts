@@ -51,6 +51,14 @@ const faultsMax = 1_000;
 /** Walks over everything that a folder holds and checks it against itself; 6 where it finds a fault. */
 export async function verify(dir: string, flags: VerifyFlags, io: LogIo): Promise<number> {
   const folder = await LogFolder.open(dir);
+  return verifyFolder(folder, flags, io);
+}
+
+export async function verifyFolder(
+  folder: LogFolder,
+  flags: VerifyFlags,
+  io: LogIo,
+): Promise<number> {
   const found = new Findings();
   const replay = folder.identity.kind === 'node' ? new NodeCheck() : new CoordinatorCheck();
   await checkRecords(folder, found);
