@@ -249,6 +249,8 @@ t.test('bisect that has nothing to find, or a check that can’t be run, says so
   const fails = await bisected(sample, { check: 'false' });
   t.equal(fails.reason, 'CONDITION_FAILED');
   t.match(fails.message, /fails at entry 0 already/);
+  const turned = await bisected(sample, { check: 'true', from: 5, until: 3 });
+  t.match(turned, { reason: 'BAD_REQUEST', message: '--from: 5 lies behind --until, 3' });
   const none = await bisected(sample, { check: 'no-such-command-here' });
   t.equal(none.reason, 'BAD_REQUEST');
   t.match(none.message, /no-such-command-here: it ended with 127: there is no such command/);

@@ -4,7 +4,7 @@ import { KeychainError } from '../../src/base/errors.js';
 import { exitCodes } from '../../src/cmd/exit-codes.js';
 import type { Envelope } from '../../src/gen/keychaindb/v1/log.js';
 import { entryHeader, entryObject, entryRow, nobody, viewOf } from './entry.js';
-import { filterOf } from './filter.js';
+import { badFlag, filterOf } from './filter.js';
 import { LogFolder } from './folder.js';
 import { fold, missing, watermarkOf } from './replay.js';
 import { type LogState, type StateChange, stateOf } from './state.js';
@@ -40,6 +40,7 @@ export async function bisect(dir: string, flags: BisectFlags, io: LogIo): Promis
   };
   const committed = (await watermarkOf(folder))?.index ?? (await folder.lastIndex());
   const until = flags.until ?? committed;
+  if (flags.from > until) throw badFlag('--from', `${flags.from} lies behind --until, ${until}`);
   const good = { state: stateOf(kind, { keepsValues: true }) };
   await fold(folder, good.state, { until: flags.from }, io);
   if (good.state.at.index < flags.from) throw missing(folder, good.state, flags.from);

@@ -29,6 +29,7 @@ export async function dump(dir: string, flags: DumpFlags, io: LogIo): Promise<nu
     }
   };
   if (flags.follow) {
+    await io.out.flush();
     for await (const batch of follow(folder, { from, skipped, say: io.say })) {
       for (const block of batch) await print(block);
       await io.out.flush();
