@@ -2,7 +2,8 @@
  * Runs simulated clusters: npm run sim -- [--seed N] [--seeds K] [--minutes M]. A failing seed prints its
  * transitions and ends the run with exit code 1; --seed N replays it, with --shrink it is cut to the faults that
  * it needs, with --faults I,J only those are injected. --hash prints the hash of each run, --cover fails where the
- * seeds together did not meet what they should, --drift P lets clocks run wrong by that part, beyond the bound.
+ * seeds together did not meet what they should, --drift P lets clocks run wrong by that part, beyond the bound,
+ * --jobs J runs in so many processes.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -11,6 +12,7 @@ import { formatOperation } from '../test/history/file.js';
 import { Coverage } from '../test/sim/coverage.js';
 import { runSeed, type SimOptions, type SimResult } from '../test/sim/run.js';
 import { shrink } from '../test/sim/shrink.js';
+import { outcomes } from './lab/seed-pool.js';
 
 const { values } = parseArgs({
   options: {
@@ -24,12 +26,14 @@ const { values } = parseArgs({
     trace: { type: 'boolean' },
     hash: { type: 'boolean' },
     cover: { type: 'boolean' },
+    jobs: { type: 'string', default: '1' },
   },
 });
 const first = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
 const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
 const seeds =
   values.seeds === undefined ? (minutes === undefined ? 1 : Infinity) : Number(values.seeds);
+const jobs = Number(values.jobs);
 const begun = performance.now();
 const until = minutes === undefined ? Infinity : begun + minutes * 60_000;
 const options: SimOptions = {
@@ -69,6 +73,10 @@ async function report(result: SimResult): Promise<void> {
   }
 }
 
+function* wanted(): Iterable<number> {
+  for (let seed = first; seed < first + seeds && performance.now() < until; seed += 1) yield seed;
+}
+
 const coverage = new Coverage();
 let done = 0;
 let failed = 0;
@@ -76,21 +84,22 @@ let events = 0;
 let operations = 0;
 let simulatedMs = 0;
 print(`seeds from ${first}, commit ${commit()}`);
-for (let seed = first; done < seeds && performance.now() < until; seed += 1) {
-  const result = await runSeed(seed, options);
+for await (const outcome of outcomes(wanted(), options, jobs)) {
+  const { seed, checker } = outcome;
   done += 1;
-  events += result.events;
-  operations += result.operations;
-  simulatedMs += result.simulatedMs;
-  coverage.add(result.met);
-  if (values.hash === true) print(`seed ${seed} hash ${result.hash.toString(16).padStart(8, '0')}`);
-  if (result.failure === undefined) continue;
+  events += outcome.events;
+  operations += outcome.operations;
+  simulatedMs += outcome.simulatedMs;
+  coverage.add(outcome.met);
+  if (values.hash === true)
+    print(`seed ${seed} hash ${outcome.hash.toString(16).padStart(8, '0')}`);
+  if (checker === undefined) continue;
   failed += 1;
   if (options.drift !== undefined) {
-    print(`seed ${seed}: ${result.failure.checker}`);
+    print(`seed ${seed}: ${checker}`);
     continue;
   }
-  await report(result);
+  await report(await runSeed(seed, options));
   print(`seed ${seed} failed after ${done} seeds; replay: npm run sim -- --seed ${seed}`);
   process.exit(1);
 }
