@@ -31,7 +31,7 @@ export function heartbeatOf(
     silentPeers: silentPeers(state, now),
     join,
     report: joinReport(state),
-    waits: now < state.bootWaitUntil,
+    bootWaitMs: Math.max(0, Math.ceil(state.bootWaitUntil - now)),
   };
 }
 

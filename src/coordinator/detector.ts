@@ -108,8 +108,8 @@ class Look {
     this.#isServed = this.#serving.some((m) => this.#hears(m));
   }
 
-  #waits({ id }: Member): boolean {
-    return this.#state.heard.get(id)?.beat.waits === true;
+  #bootWaitMs({ id }: Member): number {
+    return this.#state.heard.get(id)?.beat.bootWaitMs ?? 0;
   }
 
   #hears(member: Member): boolean {
@@ -293,30 +293,32 @@ class Look {
       return this.#change({ $case: 'startJoin', value: { id, incarnation } });
     }
     // It could not activate the view in which it serves (R5), and the chain would stand still with it.
-    const waits = this.#waits(fed);
-    if (fed.state === MemberState.JOINING && report.next === MemberState.SERVING && !waits) {
+    const mayServe = this.#bootWaitMs(fed) === 0;
+    if (fed.state === MemberState.JOINING && report.next === MemberState.SERVING && mayServe) {
       return this.#change({ $case: 'promote', value: { id, incarnation } });
     }
     return undefined;
   }
 
   /**
-   * One at a time, in the order in which they were added, those last that may not serve yet (R5): one of them keeps
-   * the others out until it may. Not one whose old incarnation still has its place: it may yet have to go on
-   * alone (R10).
+   * One at a time, in the order in which they were added; last one whose store remembers longer leases than this
+   * cluster's (R5): it keeps the others out until it may serve. Not one whose old incarnation still has its place:
+   * it may yet have to go on alone (R10).
    */
   nextToSync(): RegistryCommand | undefined {
     const { view } = this.#registry;
     if (!this.#isServed || view.members.some((m) => m.state !== MemberState.SERVING)) {
       return undefined;
     }
+    const { leaseMs, drift } = this.#timing;
+    const usual = Math.ceil(promiseMs(leaseMs, drift));
     const ready = view.others.filter(
       (m) =>
         m.state === MemberState.WAITING &&
         this.#hears(m) &&
         !view.members.some(({ id }) => id === m.id),
     );
-    const next = ready.find((m) => !this.#waits(m)) ?? ready[0];
+    const next = ready.find((m) => this.#bootWaitMs(m) <= usual) ?? ready[0];
     if (next === undefined) return undefined;
     const { id, incarnation } = next;
     return this.#change({ $case: 'startSync', value: { id, incarnation } });

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type Timing, timingDefault } from '../../src/base/timing.js';
+import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js';
 import { detect, emptyDetector, onHeartbeat } from '../../src/coordinator/detector.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
@@ -44,7 +44,7 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   watermark: { generation: 1, index: 1 },
   incomplete: false,
   silentPeers: [],
-  waits: false,
+  bootWaitMs: 0,
   join: false,
   report: undefined,
   ...more,
@@ -285,7 +285,7 @@ t.test('a member that may not serve yet is fed, but not promoted until it may', 
     leader(view, [
       [beat('a'), 0],
       [beat('b', { report }), 0],
-      [beat('c', { waits }), 0],
+      [beat('c', { bootWaitMs: waits ? 1 : 0 }), 0],
     ]).look();
   t.equal(heard(true), '');
   t.equal(heard(false), 'promote c at 5');
@@ -293,20 +293,25 @@ t.test('a member that may not serve yet is fed, but not promoted until it may', 
   const { look } = leader(syncing, [
     [beat('a'), 0],
     [beat('b', { report: { ...report, next: MemberState.JOINING } }), 0],
-    [beat('c', { waits: true }), 0],
+    [beat('c', { bootWaitMs: 1 }), 0],
   ]);
   t.equal(look(), 'startJoin c at 5');
 });
 
-t.test('one that may not serve yet lets the others go first', async (t) => {
-  const view = registry([serving('a')], [waiting('b'), waiting('c')]);
-  const next = (waits: Readonly<Record<string, boolean>>) =>
-    leader(view, [
-      [beat('a'), 0],
-      [beat('b', { waits: waits['b'] === true }), 0],
-      [beat('c', { waits: waits['c'] === true }), 0],
-    ]).look();
-  t.equal(next({}), 'startSync b at 5');
-  t.equal(next({ b: true }), 'startSync c at 5');
-  t.equal(next({ b: true, c: true }), 'startSync b at 5');
-});
+t.test(
+  'one that remembers longer leases than the cluster’s lets the others go first',
+  async (t) => {
+    const view = registry([serving('a')], [waiting('b'), waiting('c')]);
+    const next = (b: number, c: number) =>
+      leader(view, [
+        [beat('a'), 0],
+        [beat('b', { bootWaitMs: b }), 0],
+        [beat('c', { bootWaitMs: c }), 0],
+      ]).look();
+    const usual = Math.ceil(promiseMs(timing.leaseMs, timing.drift));
+    t.equal(next(0, 0), 'startSync b at 5');
+    t.equal(next(usual, 0), 'startSync b at 5', 'in the order in which they were added');
+    t.equal(next(60_000, 0), 'startSync c at 5');
+    t.equal(next(60_000, 60_000), 'startSync b at 5');
+  },
+);

@@ -153,8 +153,8 @@ export interface NodeHeartbeat {
   readonly report:
     | JoinReport
     | undefined;
-  /** R5: this process may not take part in a view in which it serves, since its store may owe promises yet. */
-  readonly waits: boolean;
+  /** R5: milliseconds until this process may take part in a view in which it serves: its store may owe promises yet. */
+  readonly bootWaitMs: number;
 }
 
 export interface JoinReport {
@@ -1075,7 +1075,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     silentPeers: [],
     join: false,
     report: undefined,
-    waits: false,
+    bootWaitMs: 0,
   };
 }
 
@@ -1126,8 +1126,8 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     if (message.report !== undefined) {
       JoinReport.encode(message.report, writer.uint32(122).fork()).join();
     }
-    if (message.waits !== false) {
-      writer.uint32(128).bool(message.waits);
+    if (message.bootWaitMs !== 0) {
+      writer.uint32(128).uint32(message.bootWaitMs);
     }
     return writer;
   },
@@ -1270,7 +1270,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.waits = reader.bool();
+            message.bootWaitMs = reader.uint32();
             continue;
           }
         }
