@@ -10,8 +10,10 @@ const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf
 
 /** Shells, and what only shells use: the rest of these rooms is pure. */
 const shells: Readonly<Record<string, readonly string[]>> = {
-  raft: ['runtime', 'peer-links', 'vote-record', 'raft'],
-  coordinator: ['runtime', 'service', 'registry-machine', 'tracing', 'replay'],
+  raft: ['runtime', 'peer-links', 'durable-record', 'raft'],
+  coordinator: [
+    ...['runtime', 'service', 'registry-machine', 'tracing', 'replay', 'group', 'status-call'],
+  ],
   chain: [
     ...['runtime', 'service', 'objects', 'node-store', 'open-store', 'pending', 'requests'],
     ...['sessions', 'forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay', 'tracing'],

@@ -7,7 +7,9 @@ import type { Channel, Dialer } from '../wire/channel.js';
  * is skipped where the one before hasn't left. Views come back on the same streams.
  */
 export class Heartbeats {
-  readonly #addresses: readonly string[];
+  readonly #named: readonly string[];
+  /** Those that were named at the start, and those that the group says it has. */
+  #addresses: readonly string[];
   readonly #dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   readonly #beat: () => NodeHeartbeat;
   readonly #onPush: (push: CoordinatorPush) => void;
@@ -23,6 +25,7 @@ export class Heartbeats {
     beat: () => NodeHeartbeat,
     onPush: (push: CoordinatorPush) => void,
   ) {
+    this.#named = addresses;
     this.#addresses = addresses;
     this.#dialer = dialer;
     this.#beat = beat;
@@ -41,12 +44,21 @@ export class Heartbeats {
     }
   }
 
+  #follow(coordinators: readonly string[]): void {
+    this.#addresses = [...new Set([...this.#named, ...coordinators])];
+    for (const [address, channel] of this.#channels) {
+      if (!this.#addresses.includes(address)) channel.close('no coordinator any more');
+    }
+  }
+
   #channelTo(address: string): Channel<NodeHeartbeat> {
     const open = this.#channels.get(address);
     if (open !== undefined && !open.isClosed) return open;
     const channel: Channel<NodeHeartbeat> = this.#dialer.dial(address, {
       message: (push) => {
-        if (!this.#closed) this.#onPush(push);
+        if (this.#closed) return;
+        if (push.coordinators.length > 0) this.#follow(push.coordinators);
+        this.#onPush(push);
       },
       closed: () => {
         if (this.#channels.get(address) === channel) this.#channels.delete(address);

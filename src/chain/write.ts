@@ -166,6 +166,7 @@ class Draft {
       trace: write.trace,
       payload,
       checksum: payloadChecksum(payload),
+      isGroup: false,
     });
     this.bytes += payload.byteLength + 64;
     this.#requests.set(`${write.request.seq}/${client}`, id);
@@ -240,6 +241,7 @@ export function expireSessions(turn: Turn, wall: number): void {
     trace: new Uint8Array(0),
     payload,
     checksum: payloadChecksum(payload),
+    isGroup: false,
   };
   const block = encodeBlock({ chainId: state.chainId, previous: ledger.last, entries: [entry] });
   turn.emit({ type: 'BlockAppended', block, stored: false });

@@ -1,10 +1,12 @@
-import { systemClock } from '../base/clock.js';
+import { pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
+import { CoordinatorGroup } from '../coordinator/group.js';
 import { coordinatorMetrics } from '../coordinator/metrics.js';
 import { RegistryMachine } from '../coordinator/registry-machine.js';
 import { startCoordinator } from '../coordinator/runtime.js';
 import { coordinatorService } from '../coordinator/service.js';
+import { askStatus } from '../coordinator/status-call.js';
 import { traceCoordinator } from '../coordinator/tracing.js';
 import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
 import { type RaftServer, RaftService } from '../gen/keychaindb/v1/raft.js';
@@ -12,7 +14,10 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
+import type { RaftMember } from '../raft/raft.js';
 import { startRaft } from '../raft/runtime.js';
+import { clusterVerbs } from '../retry/cluster-verbs.js';
+import type { Logger } from '../telemetry/log.js';
 import { RequestMeter } from '../telemetry/request-meter.js';
 import { telemetryService } from '../telemetry/service.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
@@ -23,21 +28,24 @@ import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
+import { version } from './version.js';
 
 export interface CoordinatorFlags extends TimingFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly http: string;
   readonly dataDir: string;
-  readonly initialCluster: ReadonlyMap<string, string>;
+  /** Who founds the group; or where those are whom this one joins. */
+  readonly initialCluster?: ReadonlyMap<string, string>;
+  readonly join?: readonly string[];
+  readonly advertise?: string;
 }
 
 /** Runs one coordinator until it is told to stop. */
 export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
-  const { id, dataDir, initialCluster } = flags;
-  if (!initialCluster.has(id)) {
-    throw new KeychainError('BAD_REQUEST', `--initial-cluster does not name ${id} (--id)`);
-  }
+  const { id, dataDir, join } = flags;
+  const founders = foundersOf(flags);
+  const address = founders.get(id) ?? flags.advertise ?? flags.listen;
   const telemetry = startTelemetry('coordinator', id, flags);
   const { log: logger, traces, metrics } = telemetry;
   await makeFolder(dataDir);
@@ -54,7 +62,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     await folder.engine.close();
     throw new KeychainError(
       'CORRUPT',
-      `the log in ${dataDir} is damaged (${damage.kind}): ${damage.message}. ${id} votes no more with it. Where the other coordinators are a majority, move the folder away and start ${id} with an empty --data-dir only after it was removed from the group; never under the same id with an empty folder`,
+      `the log in ${dataDir} is damaged (${damage.kind}): ${damage.message}. ${id} votes no more with it. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join; never ${id} again with an empty folder`,
     );
   }
   const connections = new Connections();
@@ -63,7 +71,9 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   const clock = systemClock;
   const raft = await startRaft({
     id,
-    peers: initialCluster,
+    address,
+    founders,
+    clusterId: () => folder.clusterId,
     clock,
     random: systemRandom,
     timing,
@@ -75,6 +85,14 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   registry.state$.subscribe(({ clusterId }) => {
     if (clusterId.byteLength > 0) folder.bindCluster(clusterId).catch(die);
   });
+  void raft.removed.then(() =>
+    die(
+      new KeychainError(
+        'MEMBER_REMOVED',
+        `${id} was removed from the coordinators and votes no more: its folder ${dataDir} is of no use`,
+      ),
+    ),
+  );
   const coordinator = startCoordinator({
     raft,
     registry,
@@ -82,6 +100,13 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     random: systemRandom,
     timing,
     fatal: die,
+  });
+  const group = new CoordinatorGroup({
+    raft,
+    registry,
+    clock,
+    version: version(),
+    askStatus: askStatus(clock),
   });
   const stopTracing = traceCoordinator({
     raft,
@@ -108,7 +133,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     services: [
       {
         definition: CoordinatorService,
-        implementation: coordinatorService(coordinator, clock, meter),
+        implementation: coordinatorService(coordinator, group, clock, meter),
       },
       { definition: RaftService, implementation: raftServer },
       {
@@ -120,7 +145,9 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   raft.status$.subscribe(({ leader }) => listener.serving(leader !== undefined));
   announce(logger, listener.address, http.address);
   telemetry.begin();
+  if (join !== undefined) joinGroup(raft, { id, address, join }, logger).catch(die);
   await untilStopped();
+  await handOver(raft, timing.electionMs);
   stopTracing();
   coordinator.close();
   await raft.close();
@@ -129,4 +156,58 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   await http.close();
   await log.close();
   await telemetry.close();
+}
+
+/** Who founds the group; nobody where this one joins another's. */
+function foundersOf({ id, initialCluster, join }: CoordinatorFlags): ReadonlyMap<string, string> {
+  if ((initialCluster === undefined) === (join === undefined)) {
+    throw new KeychainError(
+      'BAD_REQUEST',
+      'one of --initial-cluster (the first coordinators) and --join (one more) is wanted',
+    );
+  }
+  if (initialCluster === undefined) return new Map();
+  if (!initialCluster.has(id)) {
+    throw new KeychainError('BAD_REQUEST', `--initial-cluster does not name ${id} (--id)`);
+  }
+  return initialCluster;
+}
+
+/** Milliseconds that one try to join may take. */
+const joinTryMs = 10_000;
+
+/** Asks the coordinators that are there to take this one in, until they do; again after a restart: it is done once. */
+async function joinGroup(
+  raft: RaftMember,
+  own: { readonly id: string; readonly address: string; readonly join: readonly string[] },
+  log: Logger,
+): Promise<void> {
+  const { id, address } = own;
+  const verbs = clusterVerbs({ addresses: own.join, clock: systemClock });
+  try {
+    while (!raft.status.group.members.some((m) => m.id === id)) {
+      try {
+        await verbs.joinCluster(id, address, joinTryMs);
+        log.info({ address }, `${id} joins the coordinators`);
+        return;
+      } catch (thrown) {
+        const error = KeychainError.from(thrown);
+        const isPassing = error.status === 'UNAVAILABLE' || error.status === 'DEADLINE_EXCEEDED';
+        if (!isPassing && error.reason !== 'MEMBER_BEHIND') throw error;
+        log.warn({ reason: error.reason }, `not taken in yet: ${error.message}`);
+        await pause(systemClock, joinPauseMs);
+      }
+    }
+  } finally {
+    verbs.close();
+  }
+}
+
+const joinPauseMs = 500;
+
+/** A leader that is told to end hands over first: nobody waits for an election. */
+async function handOver(raft: RaftMember, electionMs: number): Promise<void> {
+  const { role, group } = raft.status;
+  if (role !== 'leader' || group.members.length < 2) return;
+  await raft.change({ $case: 'transfer', value: '' }, { timeoutMs: 3 * electionMs });
 }

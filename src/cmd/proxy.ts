@@ -1,4 +1,5 @@
-import { systemClock } from '../base/clock.js';
+import { BehaviorSubject } from 'rxjs';
+import { every, systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
 import {
   type ClusterStatusResponse,
@@ -39,6 +40,11 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const clock = systemClock;
   const limits = limitsOf(flags);
   const cluster = clusterVerbs({ addresses: coordinators, clock });
+  const addresses$ = new BehaviorSubject(coordinators);
+  addresses$.subscribe((addresses) => cluster.follow(addresses));
+  const stopLooking = every(clock, coordinatorsMs, () => {
+    void coordinatorsNow(cluster, coordinators).then((found) => addresses$.next(found));
+  });
   const meter = new RequestMeter();
   const peers = new TelemetryPeers(connections, clock, () => processes(proxy, cluster));
   const proxy = startProxy({
@@ -47,7 +53,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     random: systemRandom,
     timing: timingOf(flags),
     views: {
-      addresses: coordinators,
+      addresses$,
       dialer: dialServerStream(connections, 'views', CoordinatorService.watchViews),
     },
     nodes: dialBidi(connections, 'sessions', KVService.session),
@@ -109,6 +115,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   announce(log, listener.address, gateway.address);
   telemetry.begin();
   await untilStopped();
+  stopLooking();
   await proxy.close();
   await listener.close();
   await gateway.close();
@@ -128,6 +135,20 @@ async function processes(
     .status(statusMs)
     .catch((): Pick<ClusterStatusResponse, 'members'> => ({ members: {} }));
   return new Map([...nodes, ...Object.entries(group)]);
+}
+
+/** Milliseconds between two looks at where the coordinators are: they come and go. */
+const coordinatorsMs = 5_000;
+
+/** Those that were named at the start, and those that the group says it has. */
+async function coordinatorsNow(
+  cluster: ClusterVerbs,
+  named: readonly string[],
+): Promise<readonly string[]> {
+  const { members } = await cluster
+    .status(statusMs)
+    .catch((): Pick<ClusterStatusResponse, 'members'> => ({ members: {} }));
+  return [...new Set([...named, ...Object.values(members)])];
 }
 
 /** Milliseconds that coordinators may take to say where they are. */

@@ -7,6 +7,7 @@ import {
   type NodeHeartbeat,
   type RegistryCommand,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { highestIncarnation } from './registry.js';
 import type { RegistryState } from './registry-state.js';
 
 /** The last word of a node, by this coordinator's clock. */
@@ -136,7 +137,7 @@ class Look {
       if (this.#now - at >= this.#timing.detectionMs) continue;
       const { id, incarnation, storeId, address } = beat;
       const isKnown = all.some((m) => m.id === id);
-      if (isKnown && incarnation > (incarnations.get(id) ?? 0)) {
+      if (isKnown && incarnation > highestIncarnation(this.#registry, id)) {
         if (all.some((m) => m.address === address && m.id !== id)) continue;
         const isMember = this.#serving.some((m) => m.id === id);
         // All may have died with it: it loses its place when another one is heard that has outlived it.

@@ -22,7 +22,7 @@ export function coordinatorMetrics(
   gauge('raft_has_leader', '1 where a leader is known.', () => {
     return raft.status.leader === undefined ? 0 : 1;
   });
-  gauge('raft_members', 'Coordinators in the group.', () => raft.peers.size);
+  gauge('raft_members', 'Coordinators in the group.', () => raft.status.group.members.length);
   gauge('view_epoch', 'The epoch of the newest view.', () => coordinator.view?.epoch ?? 0);
   metrics.gauge(
     'keychaindb_members',

@@ -8,4 +8,6 @@ export interface RegistryState {
   readonly view: View;
   /** Highest incarnation that each id ever had, also of removed ones: an incarnation once gone never returns. */
   readonly incarnations: ReadonlyMap<string, number>;
+  /** Ids that were removed long ago are forgotten: an id that is not in `incarnations` had none above this one. */
+  readonly forgotten: number;
 }

@@ -11,12 +11,14 @@ import {
   type RegistryCommand,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { removedIdsMax } from './limits.js';
 import type { RegistryState } from './registry-state.js';
 
 export const emptyRegistry: RegistryState = {
   clusterId: noBytes,
   view: { chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes, members: [], others: [] },
   incarnations: new Map(),
+  forgotten: 0,
 };
 
 /** A change of the registry that was accepted: a fact, kept by the log of commands that led to it. */
@@ -39,10 +41,28 @@ export function evolve(state: RegistryState, event: RegistryEvent): RegistryStat
   const { view, registered } = event;
   const incarnations = new Map(state.incarnations);
   for (const { id, incarnation } of [...view.members, ...view.others]) {
-    incarnations.set(id, Math.max(incarnations.get(id) ?? 0, incarnation));
+    incarnations.set(id, Math.max(incarnations.get(id) ?? state.forgotten, incarnation));
   }
   if (registered !== undefined) incarnations.set(registered.id, registered.incarnation);
-  return { clusterId: view.clusterId, view, incarnations };
+  const forgotten = forgetRemoved(incarnations, state.forgotten, view);
+  return { clusterId: view.clusterId, view, incarnations, forgotten };
+}
+
+/** Of removed ids the newest are remembered; incarnations are times, so that one number stands for the rest. */
+function forgetRemoved(incarnations: Map<string, number>, forgotten: number, view: View): number {
+  const present = view.members.length + view.others.length;
+  if (incarnations.size - present <= removedIdsMax) return forgotten;
+  const ids = new Set([...view.members, ...view.others].map(({ id }) => id));
+  const removed = [...incarnations].filter(([id]) => !ids.has(id));
+  const [oldest] = removed.sort(([a, x], [b, y]) => x - y || (a < b ? -1 : 1));
+  if (oldest === undefined) return forgotten;
+  incarnations.delete(oldest[0]);
+  return Math.max(forgotten, oldest[1]);
+}
+
+/** The highest incarnation that this id may ever have had. */
+export function highestIncarnation({ incarnations, forgotten }: RegistryState, id: string): number {
+  return incarnations.get(id) ?? forgotten;
 }
 
 /** Every member of the chain decides the same: pure, of state and command alone. */
@@ -138,7 +158,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
   const { members, others } = state.view;
   const known = [...members, ...others].some((m) => m.id === id);
   if (!known) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
-  if (incarnation <= (state.incarnations.get(id) ?? 0)) {
+  if (incarnation <= highestIncarnation(state, id)) {
     return refused('STALE_EPOCH', `a newer process of ${id} is known`);
   }
   const user = [...members, ...others].find((m) => m.address === address && m.id !== id);

@@ -1,11 +1,10 @@
-import { distinctUntilChanged, filter, map, type Observable, type Subscription } from 'rxjs';
+import { distinctUntilChanged, filter, map, type Observable, type Subscription, skip } from 'rxjs';
 import { equalBytes, noBytes, toHex } from '../base/bytes.js';
-import { type Cancel, type Clock, every } from '../base/clock.js';
+import { type Cancel, type Clock, every, pause } from '../base/clock.js';
 import { isReason, KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import {
-  type ClusterStatusResponse,
   type CoordinatorPush,
   type Member,
   MemberState,
@@ -15,10 +14,13 @@ import {
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
-import type { RaftMember } from '../raft/raft.js';
+import type { RaftGroup } from '../gen/keychaindb/v1/log.js';
+import type { ProposeOutcome, RaftMember } from '../raft/raft.js';
 import type { Acceptor, Channel } from '../wire/channel.js';
 import { type DetectorState, detect, emptyDetector, isHeard, onHeartbeat } from './detector.js';
-import { commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
+import { commandTimeoutMs, noLeaderMs, ticksPerHeartbeat } from './limits.js';
+import { checkMember } from './member-name.js';
+import { highestIncarnation } from './registry.js';
 import type { RegistryMachine } from './registry-machine.js';
 
 export interface CoordinatorOptions {
@@ -42,7 +44,6 @@ export interface CoordinatorHandle {
   /** These reject with KeychainError. */
   addMember(id: string, address: string, timeoutMs: number): Promise<void>;
   removeMember(id: string, timeoutMs: number): Promise<void>;
-  status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
   readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
@@ -62,6 +63,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #options: CoordinatorOptions;
   readonly #clock: Clock;
   readonly #detector: DetectorState;
+  /** The coordinators that are decided on, when they change. */
+  readonly #group$: Observable<RaftGroup>;
   readonly #subscriptions: Subscription[] = [];
   readonly #stopTicks: Cancel;
   readonly #channels = new Set<Channel<never>>();
@@ -79,6 +82,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
       map(({ view }) => view),
       filter(({ clusterId }) => clusterId.byteLength > 0),
       distinctUntilChanged((a, b) => a.epoch === b.epoch),
+    );
+    this.#group$ = raft.status$.pipe(
+      map(() => raft.appliedEntry.group),
+      distinctUntilChanged(),
+      skip(1),
     );
     this.acceptHeartbeat = (channel) => this.#acceptNode(channel);
     this.acceptWatch = (channel) => this.#acceptWatcher(channel);
@@ -120,18 +128,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   }
 
   async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
-    if (id === '' || id.length > 64 || /[^\w.-]/.test(id)) {
-      throw new KeychainError(
-        'BAD_REQUEST',
-        'id: 1 to 64 letters, digits, dots, dashes and underscores',
-        { field: 'id' },
-      );
-    }
-    if (!/^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/.test(address)) {
-      throw new KeychainError('BAD_REQUEST', `address: host:port is wanted, not "${address}"`, {
-        field: 'address',
-      });
-    }
+    checkMember(id, address);
     await this.#command({ command: { $case: 'addMember', value: { id, address } } }, timeoutMs);
   }
 
@@ -152,12 +149,6 @@ class CoordinatorRuntime implements CoordinatorHandle {
     await this.#command({ command: { $case: 'removeMember', value: { id } } }, timeoutMs);
   }
 
-  status(): ClusterStatusResponse {
-    const { raft } = this.#options;
-    const { leader, term } = raft.status;
-    return { members: Object.fromEntries(raft.peers), leader: leader ?? '', term };
-  }
-
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -172,7 +163,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const deadline = this.#clock.monotonic() + timeoutMs;
     const payload = RegistryCommand.encode(command).finish();
     this.#proposedAt ??= this.#clock.monotonic();
-    const outcome = await raft.propose(payload, { timeoutMs });
+    let outcome = await raft.propose(payload, { timeoutMs });
+    // Nothing was done: while leadership changes hands it is asked for again.
+    while (isLeaderless(outcome) && this.#clock.monotonic() + noLeaderMs < deadline) {
+      await pause(this.#clock, noLeaderMs);
+      outcome = await raft.propose(payload, { timeoutMs: deadline - this.#clock.monotonic() });
+    }
     this.#proposedAt = undefined;
     if (outcome.type === 'unknown') {
       throw new KeychainError(
@@ -232,11 +228,14 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const push = (view: View | undefined, notice = '', newestIncarnation = 0): void => {
       const clusterId = view?.clusterId ?? noBytes;
       const gone = newestIncarnation > 0;
-      const taken = channel.send({ view, clusterId, notice, gone, newestIncarnation });
+      const coordinators = this.#addresses(clusterId);
+      const push = { view, clusterId, notice, gone, newestIncarnation, coordinators };
+      const taken = channel.send(push);
       if (!taken) channel.close('the node does not keep up');
     };
     let noticed = '';
     const views = this.view$.subscribe((view) => push(view));
+    views.add(this.#group$.subscribe(() => push(this.view)));
     return {
       message: (beat: NodeHeartbeat): void => {
         const notice = this.#noticeFor(beat);
@@ -245,8 +244,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         if (notice !== '' && !this.#isMember(beat.id) && !beat.join) return;
         if (this.#isOfOtherCluster(beat)) return;
         if (this.#isGone(beat)) {
-          const { incarnations } = this.#options.registry.state;
-          push(undefined, '', incarnations.get(beat.id));
+          push(undefined, '', highestIncarnation(this.#options.registry.state, beat.id));
           return;
         }
         const before = this.#detector.heard.get(beat.id);
@@ -261,10 +259,16 @@ class CoordinatorRuntime implements CoordinatorHandle {
     };
   }
 
+  /** Of the group that is committed here; none before this coordinator belongs to a cluster. */
+  #addresses(clusterId: Uint8Array): readonly string[] {
+    if (clusterId.byteLength === 0) return [];
+    return this.#options.raft.appliedEntry.group.members.map(({ address }) => address);
+  }
+
   /** It was registered and has no place any more, a fact for ever; it may not know, having missed the views. */
   #isGone({ id, incarnation, storeId }: NodeHeartbeat): boolean {
-    const { view, incarnations } = this.#options.registry.state;
-    if (incarnation > (incarnations.get(id) ?? 0)) return false;
+    const { view } = this.#options.registry.state;
+    if (incarnation > highestIncarnation(this.#options.registry.state, id)) return false;
     // A store that was lost may be followed by one whose clock gave it the same incarnation.
     const isIt = (m: Member): boolean =>
       m.id === id && m.incarnation === incarnation && equalBytes(m.storeId, storeId);
@@ -314,6 +318,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
       },
     };
   }
+}
+
+function isLeaderless(outcome: ProposeOutcome): boolean {
+  return outcome.type === 'refused' && outcome.reason === 'NO_LEADER';
 }
 
 function createCluster(clusterId: Uint8Array): RegistryCommand {

@@ -2,10 +2,11 @@ import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError, reasonStatus } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
-import type { CoordinatorServer } from '../gen/keychaindb/v1/coordinator.js';
+import type { CoordinatorServer, GetMembersResponse } from '../gen/keychaindb/v1/coordinator.js';
 import type { RequestMeter } from '../telemetry/request-meter.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
+import type { CoordinatorGroup } from './group.js';
 import type { CoordinatorHandle } from './runtime.js';
 
 /** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
@@ -14,10 +15,15 @@ const answerEarlyMs = 50;
 /** The Coordinator service of one coordinator; every verb is answered by any of them. */
 export function coordinatorService(
   coordinator: CoordinatorHandle,
+  group: CoordinatorGroup,
   clock: Clock,
   meter: RequestMeter,
 ): CoordinatorServer {
-  const reply = (verb: string, done: Promise<void>, callback: Callback): void => {
+  const reply = <Response>(
+    verb: string,
+    done: Promise<Response>,
+    callback: sendUnaryData<Response>,
+  ): void => {
     const from = clock.monotonic();
     const count = (reason: string): void =>
       meter.observe(verb, reasonStatus(reason), reason, clock.monotonic() - from);
@@ -25,44 +31,56 @@ export function coordinatorService(
       () => count(''),
       (error: unknown) => count(KeychainError.from(error).reason),
     );
-    answer(
-      done.then(() => ({})),
-      callback,
-    );
+    answer(done, callback);
+  };
+  const members = async (stale: boolean, timeoutMs: number): Promise<GetMembersResponse> => {
+    if (!stale) await group.settleReads(timeoutMs);
+    return { view: coordinator.shownView() };
   };
   return {
-    getMembers: (_call, callback) => {
-      meter.observe('get_members', 'OK', '', 0);
-      callback(null, { view: coordinator.shownView() });
+    getMembers: (call, callback) => {
+      reply('get_members', members(call.request.stale, timeoutOf(call, clock)), callback);
     },
     addMember: (call, callback) => {
       const { id, address } = call.request;
-      const done = coordinator.addMember(id, address, timeoutOf(call, clock));
+      const done = emptied(coordinator.addMember(id, address, timeoutOf(call, clock)));
       reply('add_member', done, callback);
     },
     removeMember: (call, callback) => {
-      const done = coordinator.removeMember(call.request.id, timeoutOf(call, clock));
+      const done = emptied(coordinator.removeMember(call.request.id, timeoutOf(call, clock)));
       reply('remove_member', done, callback);
     },
-    joinCluster: (_call, callback) => callback(notYet),
-    removeFromCluster: (_call, callback) => callback(notYet),
-    clusterStatus: (_call, callback) => {
-      meter.observe('cluster_status', 'OK', '', 0);
-      callback(null, coordinator.status());
+    joinCluster: (call, callback) => {
+      const { id, address } = call.request;
+      reply('join_cluster', emptied(group.join(id, address, timeoutOf(call, clock))), callback);
+    },
+    removeFromCluster: (call, callback) => {
+      const done = emptied(group.remove(call.request.id, timeoutOf(call, clock)));
+      reply('remove_from_cluster', done, callback);
+    },
+    transferLeadership: (call, callback) => {
+      const done = group.transfer(call.request.id, timeoutOf(call, clock));
+      reply(
+        'transfer_leadership',
+        done.then((leader) => ({ leader })),
+        callback,
+      );
+    },
+    clusterStatus: (call, callback) => {
+      reply('cluster_status', group.status(call.request.local), callback);
+    },
+    snapshotCluster: (call, callback) => {
+      reply('snapshot_cluster', group.snapshot(timeoutOf(call, clock)), callback);
     },
     watchViews: serveServerStream(coordinator.acceptWatch),
     heartbeat: serveBidi(coordinator.acceptHeartbeat),
   };
 }
 
-/** gRPC's UNIMPLEMENTED: none of our reasons, as it is no answer of the cluster. */
-const notYet = {
-  code: 12,
-  details:
-    'changes of the coordinators themselves come later: name them all with --initial-cluster',
-} as const;
-
-type Callback = sendUnaryData<Record<string, never>>;
+async function emptied(done: Promise<void>): Promise<Record<string, never>> {
+  await done;
+  return {};
+}
 
 function timeoutOf(call: ServerUnaryCall<unknown, unknown>, clock: Clock): number {
   const deadline = call.getDeadline();

@@ -64,6 +64,11 @@ export class DataFolder {
     }
   }
 
+  /** Empty until the process has joined a cluster. */
+  get clusterId(): Uint8Array {
+    return new Uint8Array(Buffer.from(this.#identity.clusterId, 'hex'));
+  }
+
   get storeId(): Uint8Array {
     return new Uint8Array(Buffer.from(this.#identity.storeId, 'hex'));
   }

@@ -4,7 +4,13 @@ import { KeychainError } from '../base/errors.js';
 import { EntryId } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from './block.js';
 import type { StorageEngine, WriteOp } from './engine.js';
-import { type DurableBatch, type EventLog, type LogBlock, sameEntry } from './event-log.js';
+import {
+  BlocksDropped,
+  type DurableBatch,
+  type EventLog,
+  type LogBlock,
+  sameEntry,
+} from './event-log.js';
 import type { HighWater } from './high-water.js';
 import {
   blockIndexOf,
@@ -15,13 +21,17 @@ import {
   markerKey,
   metaKey,
 } from './keys.js';
-import { markersMax, readBlocksMax, recentBytesMax } from './limits.js';
+import { dropBlocksMax, markersMax, readBlocksMax, recentBytesMax } from './limits.js';
 import { seal, unseal } from './record.js';
 
 export const cleanCloseKey = metaKey('clean-close');
+/** The end of the newest block that was dropped. */
+export const logStartKey = metaKey('log-start');
 
 /** What of the log's tail was found at opening. */
 export interface LogStart {
+  /** The end of the newest block that was dropped. */
+  readonly start: EntryId;
   readonly last: EntryId;
   /** Number of the newest marker (a batch without a block, or with a cut). */
   readonly marker: number;
@@ -33,6 +43,10 @@ class Batch {
   blocks: LogBlock[] = [];
   /** Blocks on the disk after this entry go; expanded to deletes when the batch is written. */
   cutAfter: EntryId | undefined;
+  /** Blocks on the disk through this entry go. */
+  dropThrough: EntryId | undefined;
+  /** Nothing of what was before stays; the log goes on after `cutAfter`. */
+  isReset = false;
   sync = false;
   end: EntryId;
   readonly done: Promise<void>;
@@ -53,6 +67,7 @@ export class DurableLog implements EventLog {
   readonly #engine: StorageEngine;
   readonly #highWater: HighWater;
   readonly #fatal: (error: unknown) => void;
+  #start: EntryId;
   #last: EntryId;
   #synced: EntryId;
   #collecting: Batch | undefined;
@@ -75,10 +90,15 @@ export class DurableLog implements EventLog {
   ) {
     this.#engine = engine;
     this.#highWater = highWater;
+    this.#start = start.start;
     this.#last = start.last;
     this.#synced = start.last;
     this.#marker = start.marker;
     this.#fatal = fatal;
+  }
+
+  get start(): EntryId {
+    return this.#start;
   }
 
   get last(): EntryId {
@@ -113,6 +133,10 @@ export class DurableLog implements EventLog {
       after,
       last: this.#last,
     });
+    assert(after.index >= this.#start.index, 'what was dropped is not cut', {
+      after,
+      start: this.#start,
+    });
     const batch = this.#batch();
     batch.blocks = batch.blocks.filter((block) => block.end.index <= after.index);
     batch.cutAfter =
@@ -131,6 +155,42 @@ export class DurableLog implements EventLog {
     for (const cursor of this.#cursors) {
       if (cursor.position.index > after.index) cursor.end();
     }
+    this.#schedule();
+  }
+
+  drop(through: EntryId): void {
+    if (through.index <= this.#start.index) return;
+    assert(through.index <= this.#synced.index, 'what is dropped is on the disk', {
+      through,
+      synced: this.#synced,
+    });
+    const batch = this.#batch();
+    batch.dropThrough = through;
+    batch.sync = true;
+    this.#start = through;
+    while ((this.#recent[0]?.end.index ?? Number.POSITIVE_INFINITY) <= through.index) {
+      this.#recentBytes -= this.#recent.shift()?.bytes.byteLength ?? 0;
+    }
+    this.#schedule();
+  }
+
+  reset(to: EntryId): void {
+    const batch = this.#batch();
+    const ops = batch.ops.filter(({ key }) => key[0] !== blockPrefix[0]);
+    batch.ops.splice(0, batch.ops.length, ...ops);
+    batch.blocks = [];
+    batch.cutAfter = to;
+    batch.dropThrough = to;
+    batch.isReset = true;
+    batch.sync = true;
+    batch.end = to;
+    this.#start = to;
+    this.#last = to;
+    this.#synced = to;
+    this.#cuts += 1;
+    this.#recent = [];
+    this.#recentBytes = 0;
+    for (const cursor of this.#cursors) cursor.end();
     this.#schedule();
   }
 
@@ -272,15 +332,27 @@ export class DurableLog implements EventLog {
 
   async #written(batch: Batch): Promise<readonly WriteOp[]> {
     const { cutAfter, ops } = batch;
+    const dropped = await this.#dropped(batch);
     if (cutAfter === undefined) {
       // Without a block a lost batch would leave no gap: its marker does.
-      return batch.blocks.length > 0 ? ops : [...ops, ...this.#nextMarker(undefined)];
+      const marker = batch.blocks.length > 0 ? [] : this.#nextMarker(undefined);
+      return [...dropped, ...ops, ...marker];
     }
     const range = { gte: blockKey(cutAfter.index + 1), lt: endOfPrefix(blockPrefix) };
     const dels: WriteOp[] = [];
     for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });
     // The marker says how far down: a store that was cut on purpose is not behind.
-    return [...dels, ...ops, ...this.#nextMarker(cutAfter)];
+    return [...dropped, ...dels, ...ops, ...this.#nextMarker(cutAfter)];
+  }
+
+  /** What isn't deleted now lies before the log's start, is never read, and goes with a later drop. */
+  async #dropped({ dropThrough }: Batch): Promise<readonly WriteOp[]> {
+    if (dropThrough === undefined) return [];
+    const value = seal(logStartKey, EntryId.encode(dropThrough).finish());
+    const ops: WriteOp[] = [{ type: 'put', key: logStartKey, value }];
+    const range = { gte: blockKey(0), lt: blockKey(dropThrough.index + 1), limit: dropBlocksMax };
+    for await (const [key] of this.#engine.scan(range)) ops.push({ type: 'del', key });
+    return ops;
   }
 
   #nextMarker(cutAfter: EntryId | undefined): readonly WriteOp[] {
@@ -292,7 +364,9 @@ export class DurableLog implements EventLog {
   }
 
   #finished(batch: Batch): void {
-    if (batch.sync) {
+    // A reset that came since replaces all that this one carried.
+    const isReplaced = this.#collecting?.isReset === true;
+    if (batch.sync && !isReplaced) {
       // A cut that came since has made the log shorter than this batch.
       const shorter = this.#collecting?.cutAfter;
       this.#synced = shorter !== undefined && shorter.index < batch.end.index ? shorter : batch.end;
@@ -301,7 +375,7 @@ export class DurableLog implements EventLog {
       this.#highWater.write({ entry: batch.end, marker: this.#marker });
     }
     batch.finish();
-    if (batch.sync) {
+    if (batch.sync && !isReplaced) {
       const synced = this.#synced;
       const blocks = batch.blocks.filter(({ end }) => end.index <= synced.index);
       this.durable$.next({ blocks, synced });
@@ -311,11 +385,13 @@ export class DurableLog implements EventLog {
 
   /** The next blocks of a cursor: from memory where they are there, else from the disk; none after a cut. */
   async *#some(cursor: Cursor): AsyncIterable<LogBlock> {
+    this.#refuseDropped(cursor);
     const cuts = this.#cuts;
     const recent = this.#recentAfter(cursor.position);
     const blocks = recent.length > 0 ? recent : await this.#readSome(cursor.position);
     for (const block of blocks) {
       if (cursor.ended || cuts !== this.#cuts) return;
+      this.#refuseDropped(cursor);
       if (!sameEntry(block.previous, cursor.position)) {
         throw new KeychainError(
           'CORRUPT',
@@ -325,6 +401,10 @@ export class DurableLog implements EventLog {
       cursor.position = block.end;
       yield block;
     }
+  }
+
+  #refuseDropped({ position }: Cursor): void {
+    if (position.index < this.#start.index) throw new BlocksDropped(position, this.#start);
   }
 
   #recentAfter(after: EntryId): readonly LogBlock[] {
@@ -355,6 +435,7 @@ export class DurableLog implements EventLog {
       });
       blocks.push(block);
     }
+    if (after.index < this.#start.index) throw new BlocksDropped(after, this.#start);
     if (blocks.length === 0) {
       throw new KeychainError('CORRUPT', `the log has a gap: nothing follows entry ${after.index}`);
     }

@@ -28,6 +28,17 @@ export interface DurableBatch {
   readonly synced: EntryId;
 }
 
+/** A reader wants what the log doesn't keep any more. */
+export class BlocksDropped extends Error {
+  override readonly name = 'BlocksDropped';
+
+  constructor(after: EntryId, start: EntryId) {
+    super(
+      `the log begins after entry ${start.index}: what follows entry ${after.index} was dropped`,
+    );
+  }
+}
+
 export interface LogMeter {
   /** Synced batches written since the start, and the entries that they carried. */
   readonly batches: number;
@@ -39,7 +50,9 @@ export interface LogMeter {
  * them in the same atomic batches. One synced batch is in flight, the next one collects; no timers.
  */
 export interface EventLog {
-  /** Newest block's end, durable or not. Moves: up on append, down on cut. */
+  /** The end of the newest block that was dropped; `origin` where none was. Every block that is kept follows it. */
+  readonly start: EntryId;
+  /** Newest block's end, durable or not. Moves: up on append and reset, down on cut and reset. */
   readonly last: EntryId;
   /** Everything up to here is on the disk. Invariant: synced.index <= last.index. */
   readonly synced: EntryId;
@@ -53,15 +66,28 @@ export interface EventLog {
   append(blocks: readonly LogBlock[], ops?: readonly WriteOp[]): void;
   /** Removes every block after `after`, which must be a block's end, in order with the appends. */
   cut(after: EntryId): void;
+  /** Forgets the blocks through that one's end, which is on the disk. What is at or before `start` is forgotten already. */
+  drop(through: EntryId): void;
+  /**
+   * Forgets every block: the log goes on after `to`, atomically with the records of the same batch. For a state that
+   * came from elsewhere.
+   */
+  reset(to: EntryId): void;
   /** Adds records to the collecting batch. Without `sync` they go with the next synced batch, or unsynced when the disk is idle. */
   record(ops: readonly WriteOp[], options: { readonly sync: boolean }): void;
   /** Resolves when everything handed over before the call has been written, synced where it asked for it. */
   settled(): Promise<void>;
-  /** Durable blocks after `after` (a block's end), oldest first, checked; ends at `synced`. Throws KeychainError CORRUPT. */
+  /**
+   * Durable blocks after `after` (a block's end), oldest first, checked; ends at `synced`. Throws KeychainError CORRUPT,
+   * and BlocksDropped where what comes next was dropped.
+   */
   read(after: EntryId): AsyncIterable<LogBlock>;
   /** The durable block whose last entry has this index; undefined where none ends there. */
   blockEndingAt(index: number): Promise<LogBlock | undefined>;
-  /** History after `after`, then live, durable blocks only. Ends when the signal aborts, the log closes, or `after` is cut away. */
+  /**
+   * History after `after`, then live, durable blocks only. Ends when the signal aborts, the log closes, or `after` is
+   * cut away; throws as `read`.
+   */
   follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock>;
   /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */
   get(key: Uint8Array): Promise<Uint8Array | undefined>;

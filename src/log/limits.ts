@@ -4,3 +4,5 @@ export const recentBytesMax = 16 << 20;
 export const readBlocksMax = 64;
 /** Batches without a block, or with a cut, whose markers are kept, so that a hole in them is noticed. */
 export const markersMax = 16_384;
+/** Dropped blocks that one batch deletes. */
+export const dropBlocksMax = 4_096;

@@ -1,7 +1,7 @@
 import { KeychainError } from '../base/errors.js';
 import { EntryId } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from './block.js';
-import { cleanCloseKey, DurableLog, type LogStart } from './durable-log.js';
+import { cleanCloseKey, DurableLog, type LogStart, logStartKey } from './durable-log.js';
 import type { StorageEngine } from './engine.js';
 import { type EventLog, type LogBlock, origin, sameEntry } from './event-log.js';
 import { HighWater, type SyncedThrough } from './high-water.js';
@@ -75,15 +75,17 @@ export function behindOf(
 }
 
 async function walk(engine: StorageEngine): Promise<Walk> {
+  let start: EntryId = origin;
   let last: EntryId = origin;
   let markers: Markers = { oldest: 0, newest: 0, cuts: [] };
   const found = (damage: Damage | undefined): Walk => ({
-    start: { last, marker: markers.newest },
+    start: { start, last, marker: markers.newest },
     markers,
     damage,
   });
   try {
-    last = await checkedThrough(engine);
+    start = await readLogStart((key) => engine.get(key));
+    last = await checkedThrough(engine, start);
     const range = { gte: blockKey(last.index + 1), lt: endOfPrefix(blockPrefix) };
     for await (const [key, sealed] of engine.scan(range)) {
       const block = decodeBlock(unseal(key, sealed));
@@ -117,15 +119,23 @@ export function damageOf(error: unknown): Damage {
 }
 
 /** The end of the log at the last clean close, if that block is still there. */
-async function checkedThrough(engine: StorageEngine): Promise<EntryId> {
+async function checkedThrough(engine: StorageEngine, start: EntryId): Promise<EntryId> {
   const sealed = await engine.get(cleanCloseKey);
-  if (sealed === undefined) return origin;
+  if (sealed === undefined) return start;
   const id = EntryId.decode(unseal(cleanCloseKey, sealed));
-  if (id.index === 0) return origin;
+  if (id.index <= start.index) return start;
   const key = blockKey(id.index);
   const block = await engine.get(key);
-  if (block === undefined) return origin;
-  return sameEntry(decodeBlock(unseal(key, block)).end, id) ? id : origin;
+  if (block === undefined) return start;
+  return sameEntry(decodeBlock(unseal(key, block)).end, id) ? id : start;
+}
+
+/** The end of the newest block that was dropped. Throws KeychainError CORRUPT. */
+export async function readLogStart(
+  get: (key: Uint8Array) => Promise<Uint8Array | undefined>,
+): Promise<EntryId> {
+  const sealed = await get(logStartKey);
+  return sealed === undefined ? origin : EntryId.decode(unseal(logStartKey, sealed));
 }
 
 /** A marker of a batch that cut the log, and the entry it was cut to. */

@@ -1,6 +1,7 @@
 import { httpNumber, type KeychainError, statusNumber } from '../base/errors.js';
 import {
   type ClusterStatusResponse,
+  type CoordinatorStatus,
   type Member,
   MemberState,
   type View,
@@ -96,6 +97,22 @@ function memberOf({ id, address, state, incarnation }: Member): Readonly<Record<
   return { id, address, state: stateNames[state], incarnation: String(incarnation) };
 }
 
-export function statusJson({ members, leader, term }: ClusterStatusResponse): string {
-  return JSON.stringify({ members, leader, term: String(term) });
+function coordinatorOf(c: CoordinatorStatus): Readonly<Record<string, string | boolean>> {
+  const { id, address, learner, answered, role, leader, version } = c;
+  const { term, commit, applied, last, first, snapshot, lag } = c;
+  return {
+    ...{ id, address, learner, answered, role, leader, version },
+    ...{ term: String(term), commit: String(commit), applied: String(applied) },
+    ...{ last: String(last), first: String(first) },
+    ...{ snapshot: String(snapshot), lag: String(lag) },
+  };
+}
+
+export function statusJson({ members, leader, term, coordinators }: ClusterStatusResponse): string {
+  return JSON.stringify({
+    members,
+    leader,
+    term: String(term),
+    coordinators: coordinators.map(coordinatorOf),
+  });
 }

@@ -63,6 +63,9 @@ export const routes: readonly Route[] = [
   { method: 'POST', path: '/v1/chain/members', run: addMember },
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
+  { method: 'POST', path: '/v1/cluster/members', run: joinCluster },
+  { method: 'DELETE', path: '/v1/cluster/members/', run: removeFromCluster },
+  { method: 'POST', path: '/v1/cluster/leader', run: transferLeadership },
   { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
   { method: 'GET', path: '/readyz', run: ready },
   { method: 'GET', path: '/healthz', run: health },
@@ -191,8 +194,9 @@ function errorOf(result: OperationResult['result']): KeychainError {
   return new KeychainError('INTERNAL', 'the node answered another operation than was asked');
 }
 
-async function getMembers({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
-  return json(membersJson(await cluster.members(clusterTimeoutMs(message))));
+async function getMembers({ cluster }: RouteContext, request: HttpRequest): Promise<HttpReply> {
+  const stale = new URLSearchParams(request.query).get('stale') === 'true';
+  return json(membersJson(await cluster.members(clusterTimeoutMs(request.message), stale)));
 }
 
 async function addMember(
@@ -216,6 +220,36 @@ async function removeMember(
 
 async function getStatus({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
   return json(statusJson(await cluster.status(clusterTimeoutMs(message))));
+}
+
+async function joinCluster(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const id = textField(body, 'id');
+  await cluster.joinCluster(id, textField(body, 'address'), clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function removeFromCluster(
+  { cluster }: RouteContext,
+  { message, rest }: HttpRequest,
+): Promise<HttpReply> {
+  const id = Buffer.from(percentDecoded(rest, 'id')).toString();
+  await cluster.removeFromCluster(id, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+/** To the coordinator with the longest log where the body names none. */
+async function transferLeadership(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const id = 'id' in body ? textField(body, 'id') : '';
+  const leader = await cluster.transferLeadership(id, clusterTimeoutMs(message));
+  return json(JSON.stringify({ leader }));
 }
 
 function clusterTimeoutMs(message: IncomingMessage): number {

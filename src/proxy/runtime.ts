@@ -1,7 +1,8 @@
 import {
   distinctUntilChanged,
   filter,
-  merge,
+  finalize,
+  mergeMap,
   Observable,
   ReplaySubject,
   retry,
@@ -36,7 +37,8 @@ export interface ProxyOptions {
   readonly timing: Timing;
   /** Every coordinator is dialed; the newest view counts, whoever shows it. */
   readonly views: {
-    readonly addresses: readonly string[];
+    /** host:port of every coordinator, as far as it is known; starts with the present ones. */
+    readonly addresses$: Observable<readonly string[]>;
     readonly dialer: Dialer<WatchViewsRequest, View>;
   };
   readonly nodes: Dialer<SessionRequest, SessionResponse>;
@@ -95,8 +97,7 @@ class RunningProxy implements ProxyHandle {
     this.#tracing =
       telemetry === undefined ? undefined : new ProxyTracing(telemetry, options.random);
     this.view$ = this.#views.pipe(distinctUntilChanged((a, b) => a.epoch === b.epoch));
-    const { addresses, dialer } = options.views;
-    this.#watch = merge(...addresses.map((address) => views$(address, dialer, options)))
+    this.#watch = allViews$(options)
       .pipe(
         filter((view) => view.epoch > (this.view?.epoch ?? -1)),
         takeUntil(this.#closed),
@@ -250,6 +251,23 @@ class RunningProxy implements ProxyHandle {
       this.#tickSoon();
     });
   }
+}
+
+/** Of every coordinator, as they come and go. */
+function allViews$({ views, clock, random }: ProxyOptions): Observable<View> {
+  const { addresses$, dialer } = views;
+  const known = new Set<string>();
+  return addresses$.pipe(
+    mergeMap((addresses) => addresses.filter((address) => !known.has(address))),
+    mergeMap((address) => {
+      known.add(address);
+      const gone$ = addresses$.pipe(filter((addresses) => !addresses.includes(address)));
+      return views$(address, dialer, { clock, random }).pipe(
+        takeUntil(gone$),
+        finalize(() => known.delete(address)),
+      );
+    }),
+  );
 }
 
 /** The views that one coordinator shows; dialed again, for ever, whenever the stream is lost. */

@@ -5,6 +5,7 @@ import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type {
   CoordinatorServer,
+  TransferLeadershipResponse,
   View,
   WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -93,7 +94,11 @@ export function coordinatorService(
   };
   return {
     getMembers(call, callback) {
-      run(call, async (timeoutMs) => ({ view: await cluster.members(timeoutMs) }), callback);
+      run(
+        call,
+        async (timeoutMs) => ({ view: await cluster.members(timeoutMs, call.request.stale) }),
+        callback,
+      );
     },
     addMember(call, callback) {
       const { id, address } = call.request;
@@ -102,11 +107,23 @@ export function coordinatorService(
     removeMember(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.removeMember(call.request.id, timeoutMs)), callback);
     },
-    joinCluster(_call, callback) {
-      callback(notYet);
+    joinCluster(call, callback) {
+      const { id, address } = call.request;
+      run(call, (timeoutMs) => emptied(cluster.joinCluster(id, address, timeoutMs)), callback);
     },
-    removeFromCluster(_call, callback) {
-      callback(notYet);
+    removeFromCluster(call, callback) {
+      const { id } = call.request;
+      run(call, (timeoutMs) => emptied(cluster.removeFromCluster(id, timeoutMs)), callback);
+    },
+    transferLeadership(call, callback) {
+      const { id } = call.request;
+      const verb = async (timeoutMs: number): Promise<TransferLeadershipResponse> => ({
+        leader: await cluster.transferLeadership(id, timeoutMs),
+      });
+      run(call, verb, callback);
+    },
+    snapshotCluster(call, callback) {
+      run(call, (timeoutMs) => cluster.snapshotCluster(timeoutMs), callback);
     },
     clusterStatus(call, callback) {
       run(call, (timeoutMs) => cluster.status(timeoutMs), callback);
@@ -123,13 +140,6 @@ async function emptied(done: Promise<void>): Promise<Record<string, never>> {
   await done;
   return {};
 }
-
-/** gRPC's UNIMPLEMENTED: none of our reasons, as it is no answer of the cluster. */
-const notYet = {
-  code: 12,
-  details:
-    'changes of the coordinators themselves come later: name them all with --initial-cluster',
-} as const;
 
 /** Every view that this proxy learns of, the present one first. A client that can't keep up is hung up on. */
 export function acceptWatch(proxy: ProxyHandle): Acceptor<View, WatchViewsRequest> {

@@ -1,109 +1,132 @@
 import { noBytes } from '../base/bytes.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
-import type { Proposal, ProposalResult, RaftMessage } from '../gen/keychaindb/v1/raft.js';
+import type { RaftMessage } from '../gen/keychaindb/v1/raft.js';
 import type { LogBlock } from '../log/event-log.js';
+import { refuse, settle } from './answer.js';
+import { isRemoved, leaveIfRemoved, promoteLearner, tellRemoved } from './change.js';
 import {
   becomeFollower,
   checkQuorum,
+  countOwnVote,
+  mayLead,
   mayStartElection,
   onVoteRequest,
   onVoteResponse,
   restTimer,
+  startElection,
   startPreVote,
 } from './election.js';
-import type { RaftEffect, RaftInput, Refusal } from './inputs.js';
-import { uncommittedBytesMax, uncommittedEntriesMax } from './limits.js';
-import {
-  advanceCommit,
-  appendAsLeader,
-  broadcast,
-  onAppendRequest,
-  onAppendResponse,
-} from './replication.js';
+import type { RaftEffect, RaftInput } from './inputs.js';
+import { freeOne, mayCarry } from './progress.js';
+import { onProposal, onProposalResult, propose } from './proposal.js';
+import { askRead, confirmReads, onReadRequest, onReadResult, releaseReads } from './reads.js';
+import { advanceCommit, broadcast, onAppendRequest, onAppendResponse } from './replication.js';
+import { isSnapshotDue, onSnapshotMade, onSnapshotRequest } from './snapshot.js';
 import {
   type DurableState,
   inLease,
-  type Proposer,
-  type RaftEvent,
+  type RaftLimits,
   type RaftState,
+  snapshotId,
 } from './state.js';
-import { Turn } from './turn.js';
+import { continueTransfer, expireTransfer } from './transfer.js';
+import { type StoreRequest, Turn } from './turn.js';
 
 export interface RaftStep {
-  readonly events: readonly RaftEvent[];
+  /** What the disk is asked for; done when `Stored` comes with its id. */
+  readonly store: StoreRequest | undefined;
   readonly effects: readonly RaftEffect[];
 }
 
-/** A member that has just started: it follows nobody and knows of no commit. */
+/** A member that has just started: it follows nobody and knows of no commit but its snapshot's. */
 export function startState(
-  options: {
-    readonly id: string;
-    readonly peers: readonly string[];
-    readonly electionMs: number;
-    readonly heartbeatMs: number;
-  },
+  id: string,
+  limits: RaftLimits,
   durable: DurableState,
   now: number,
   chance: number,
 ): RaftState {
   const last = durable.log.last.index;
-  const [newest] = durable.log.between(last, last);
+  const [newest] = last > durable.log.base.index ? durable.log.between(last, last) : [];
+  const at = snapshotId(durable.snapshot).index;
   return {
-    ...options,
+    id,
+    limits,
     durable,
     role: 'follower',
     leader: undefined,
-    commit: 0,
-    applied: 0,
+    commit: at,
+    applied: at,
     synced: last,
+    storedTerm: durable.term,
+    storing: [],
+    nextStore: 1,
     votes: new Map(),
     progress: new Map(),
     round: 0,
-    electionAt: now + options.electionMs * (1 + chance),
+    electionAt: now + limits.electionMs * (1 + chance),
     heartbeatAt: now,
     heardLeaderAt: Number.NEGATIVE_INFINITY,
     proposers: new Map(),
     uncommittedBytes: 0,
     forwarded: new Map(),
     nextProposal: 1,
-    lastAt: newest?.entries[0]?.at ?? 0,
+    reads: [],
+    askedReads: new Map(),
+    readyReads: [],
+    transfer: undefined,
+    removed: false,
+    lastAt: Math.max(newest?.entries[0]?.at ?? 0, durable.snapshot?.time ?? 0),
   };
 }
 
 /** Decides one input: pure but for `state`, which it alone owns. Ongaro & Ousterhout 2014, §5. */
 export function step(state: RaftState, input: RaftInput): RaftStep {
+  const turn = new Turn(state, input);
+  if (!state.removed) decide(turn, input);
+  const store = turn.finish();
+  return { store, effects: turn.effects };
+}
+
+function decide(turn: Turn, input: RaftInput): void {
   switch (input.type) {
-    case 'Ticked': {
-      const turn = new Turn(state, input.now, input.chance);
+    case 'Ticked':
       onTick(turn);
-      return turn;
+      break;
+    case 'MessageReceived':
+      onMessage(turn, input.message, input.blocks);
+      break;
+    case 'Proposed':
+      propose(turn, { type: 'local', token: input.token }, input);
+      break;
+    case 'ChangeProposed': {
+      const { token, change } = input;
+      propose(turn, { type: 'local', token }, { payload: noBytes, change });
+      break;
     }
-    case 'MessageReceived': {
-      const turn = new Turn(state, input.now, input.chance);
-      onMessage(turn, input.message, input.blocks, input.wall);
-      return turn;
-    }
-    case 'Proposed': {
-      const turn = new Turn(state, input.now, 0);
-      propose(turn, { type: 'local', token: input.token }, input.payload, input.wall);
-      return turn;
-    }
-    case 'LogSynced': {
-      const turn = new Turn(state, 0, 0);
-      onLogSynced(turn, input.through);
-      return turn;
-    }
+    case 'ReadAsked':
+      askRead(turn, input.token);
+      break;
+    case 'Stored':
+      onStored(turn, input.id);
+      break;
+    case 'SnapshotMade':
+      onSnapshotMade(turn, input.index, input.state);
+      break;
   }
+  leaveIfRemoved(turn);
 }
 
 function onTick(turn: Turn): void {
   const { state, now } = turn;
+  expireTransfer(turn);
   if (state.role === 'leader') {
     checkQuorum(turn);
     if (state.role === 'leader' && now >= state.heartbeatAt) {
-      state.heartbeatAt = now + state.heartbeatMs;
-      // An answer that was lost must not hold its place for ever.
-      for (const progress of state.progress.values()) progress.inFlight = 0;
+      state.heartbeatAt = now + state.limits.heartbeatMs;
+      for (const progress of state.progress.values()) {
+        progress.probed = false;
+        if (!mayCarry(progress)) freeOne(progress);
+      }
       broadcast(turn);
     }
     return;
@@ -111,26 +134,32 @@ function onTick(turn: Turn): void {
   if (mayStartElection(state, now)) startPreVote(turn);
 }
 
-function onMessage(
-  turn: Turn,
-  message: RaftMessage,
-  blocks: readonly LogBlock[],
-  wall: number,
-): void {
+function onMessage(turn: Turn, message: RaftMessage, blocks: readonly LogBlock[]): void {
   const { state, now } = turn;
   const { from, term, to } = message;
   const body = message.message;
-  if (to !== state.id || !state.peers.includes(from) || body === undefined) return;
+  if (to !== state.id || from === state.id || body === undefined) return;
   const { durable } = state;
+  if (body.$case === 'removed') {
+    turn.effect({ type: 'removed' });
+    state.removed = true;
+    return;
+  }
+  // Who was removed may not know it, and is told (B12). One that isn't known here may be new.
+  if (isRemoved(state, from, state.commit)) {
+    turn.send(from, { $case: 'removed', value: {} }, { afterSync: false });
+    return;
+  }
   if (term > durable.term) {
     const isVote = body.$case === 'voteRequest';
-    // A member that hears its leader helps nobody to replace it.
-    if (isVote && inLease(state, now)) return;
+    // A member that hears its leader helps nobody to replace it, unless the leader wants it.
+    if (isVote && inLease(state, now) && !body.value.transfer) return;
     const keepsTerm =
       (isVote && body.value.preVote) ||
       (body.$case === 'voteResponse' && body.value.preVote && body.value.granted);
     if (!keepsTerm) {
-      becomeFollower(turn, term, body.$case === 'appendRequest' ? from : undefined);
+      const isLeaders = body.$case === 'appendRequest' || body.$case === 'snapshotRequest';
+      becomeFollower(turn, term, isLeaders ? from : undefined);
       if (isVote) restTimer(turn);
     }
   } else if (term < durable.term) {
@@ -145,27 +174,51 @@ function onMessage(
       onVoteResponse(turn, from, term, body.value);
       return;
     case 'appendRequest':
-      if (state.role !== 'follower' || state.leader !== from) becomeFollower(turn, term, from);
-      state.heardLeaderAt = now;
-      restTimer(turn);
+      hearLeader(turn, from, term);
       onAppendRequest(turn, from, body.value, blocks);
       return;
+    case 'snapshotRequest':
+      hearLeader(turn, from, term);
+      onSnapshotRequest(turn, from, body.value);
+      return;
     case 'appendResponse':
-      if (state.role === 'leader') onAppendResponse(turn, from, body.value);
+      if (state.role !== 'leader') return;
+      onAppendResponse(turn, from, body.value);
+      confirmReads(turn);
+      promoteLearner(turn);
+      continueTransfer(turn);
+      return;
+    case 'timeoutNow':
+      if (from === state.leader && mayLead(state)) {
+        startElection(turn, true);
+      }
       return;
     case 'proposal':
-      onProposal(turn, from, body.value, wall);
+      onProposal(turn, from, body.value);
       return;
     case 'proposalResult':
       onProposalResult(turn, body.value);
       return;
+    case 'readRequest':
+      onReadRequest(turn, from, body.value.id);
+      return;
+    case 'readResult':
+      onReadResult(turn, body.value);
+      return;
   }
+}
+
+function hearLeader(turn: Turn, from: string, term: number): void {
+  const { state, now } = turn;
+  if (state.role !== 'follower' || state.leader !== from) becomeFollower(turn, term, from);
+  state.heardLeaderAt = now;
+  restTimer(turn);
 }
 
 /** Whoever is behind learns the term from the answer; a result of an older term is still a result. */
 function answerOldTerm(turn: Turn, from: string, body: NonNullable<RaftMessage['message']>): void {
   const options = { afterSync: true };
-  if (body.$case === 'appendRequest') {
+  if (body.$case === 'appendRequest' || body.$case === 'snapshotRequest') {
     const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };
     turn.send(from, { $case: 'appendResponse', value }, options);
   } else if (body.$case === 'voteRequest') {
@@ -175,80 +228,50 @@ function answerOldTerm(turn: Turn, from: string, body: NonNullable<RaftMessage['
     onProposalResult(turn, body.value);
   } else if (body.$case === 'proposal') {
     refuse(turn, { type: 'remote', from, id: body.value.id }, 'NO_LEADER');
+  } else if (body.$case === 'readRequest') {
+    const value = { id: body.value.id, reason: 'NO_LEADER', index: 0 };
+    turn.send(from, { $case: 'readResult', value }, options);
   }
 }
 
-function propose(turn: Turn, proposer: Proposer, payload: Uint8Array, wall: number): void {
+/** The own disk has what it was asked for, in order; what was cut since doesn't count. */
+function onStored(turn: Turn, id: number): void {
   const { state } = turn;
-  if (state.role === 'leader') {
-    const uncommitted = state.durable.log.last.index - state.commit;
-    const bytes = state.uncommittedBytes + payload.byteLength;
-    if (uncommitted >= uncommittedEntriesMax || bytes > uncommittedBytesMax) {
-      refuse(turn, proposer, 'OVERLOADED');
-      return;
-    }
-    const { index } = appendAsLeader(turn, payload, wall);
-    state.proposers.set(index, proposer);
-    broadcast(turn);
-    return;
+  while ((state.storing[0]?.id ?? Number.POSITIVE_INFINITY) <= id) {
+    const stored = state.storing.shift();
+    if (stored === undefined) break;
+    state.synced = Math.max(state.synced, stored.through);
+    state.storedTerm = stored.term;
+    for (const effect of stored.effects) turn.effect(effect);
   }
-  // Passed on once: what a follower was given by another follower it refuses.
-  if (proposer.type === 'remote' || state.leader === undefined) {
-    refuse(turn, proposer, 'NO_LEADER');
-    return;
-  }
-  const id = state.nextProposal;
-  state.nextProposal += 1;
-  state.forwarded.set(id, proposer.token);
-  const value = { id, request: undefined, payload, trace: noBytes };
-  turn.send(state.leader, { $case: 'proposal', value }, { afterSync: false });
-}
-
-function refuse(turn: Turn, proposer: Proposer, reason: Refusal): void {
-  if (proposer.type === 'local') {
-    turn.effect({ type: 'refuse', token: proposer.token, reason });
-    return;
-  }
-  const value = { id: proposer.id, reason, index: 0, result: noBytes };
-  turn.send(proposer.from, { $case: 'proposalResult', value }, { afterSync: false });
-}
-
-function onProposal(turn: Turn, from: string, proposal: Proposal, wall: number): void {
-  propose(turn, { type: 'remote', from, id: proposal.id }, proposal.payload, wall);
-}
-
-function onProposalResult(turn: Turn, { id, reason, index, result }: ProposalResult): void {
-  const token = turn.state.forwarded.get(id);
-  if (token === undefined) return;
-  turn.state.forwarded.delete(id);
-  if (reason === '') turn.effect({ type: 'resolve', token, index, result });
-  else turn.effect({ type: 'refuse', token, reason: reason as Refusal });
-}
-
-/** An append that was cut since vouches for nothing: the entry must still be the log's own. */
-function onLogSynced(turn: Turn, through: EntryId): void {
-  const { state } = turn;
-  if (state.durable.log.termAt(through.index) !== through.generation) return;
-  state.synced = Math.max(state.synced, through.index);
+  countOwnVote(turn);
   advanceCommit(turn);
+  continueTransfer(turn);
 }
 
-/** After an entry was applied: whoever proposed it gets the result. */
+/** After an entry was applied: whoever proposed it gets the result, and reads that waited for it go on. */
 export function answerApplied(
   state: RaftState,
   index: number,
   result: Uint8Array,
 ): readonly RaftEffect[] {
   state.applied = index;
+  const turn = new Turn(state, { now: 0, chance: 0, wall: 0 });
   const proposer = state.proposers.get(index);
-  if (proposer === undefined) return [];
-  state.proposers.delete(index);
-  const turn = new Turn(state, 0, 0);
-  if (proposer.type === 'local') {
-    turn.effect({ type: 'resolve', token: proposer.token, index, result });
-  } else {
-    const value = { id: proposer.id, reason: '', index, result };
-    turn.send(proposer.from, { $case: 'proposalResult', value }, { afterSync: false });
+  if (proposer !== undefined) {
+    state.proposers.delete(index);
+    settle(turn, proposer, index, result);
   }
+  tellRemoved(turn, index);
+  releaseReads(turn);
+  if (isSnapshotDue(state)) turn.effect({ type: 'takeSnapshot' });
+  return turn.effects;
+}
+
+/** After the state machine was restored from a snapshot. */
+export function answerRestored(state: RaftState, index: number): readonly RaftEffect[] {
+  state.applied = index;
+  const turn = new Turn(state, { now: 0, chance: 0, wall: 0 });
+  releaseReads(turn);
   return turn.effects;
 }

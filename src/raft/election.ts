@@ -1,48 +1,37 @@
 import { noBytes } from '../base/bytes.js';
 import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import type { VoteRequest, VoteResponse } from '../gen/keychaindb/v1/raft.js';
+import { followGroup } from './change.js';
+import { isMajority, isVoter } from './group.js';
+import { abandonForwarded, abandonProposers } from './proposal.js';
+import { abandonAskedReads, abandonReads } from './reads.js';
 import { appendAsLeader, broadcast } from './replication.js';
-import { inLease, majority, type RaftState } from './state.js';
+import { currentGroup, groupAt, inLease, others, type RaftState } from './state.js';
+import { settleTransfer } from './transfer.js';
 import type { Turn } from './turn.js';
 
 /** An election timeout in [E, 2E) from now (§5.2). */
 export function restTimer({ state, now, chance }: Turn): void {
-  state.electionAt = now + state.electionMs * (1 + chance);
+  state.electionAt = now + state.limits.electionMs * (1 + chance);
 }
 
 /** A follower of a term, of its leader where one is known. Whoever waits for this leader is told. */
 export function becomeFollower(turn: Turn, term: number, leader: string | undefined): void {
   const { state } = turn;
   if (term > state.durable.term) turn.emit({ type: 'TermVoted', term, vote: '' });
-  if (state.role === 'leader') abandonProposers(turn);
-  if (state.leader !== leader) abandonForwarded(turn);
+  if (state.role === 'leader') {
+    abandonProposers(turn);
+    abandonReads(turn);
+  }
+  if (state.leader !== leader) {
+    abandonForwarded(turn);
+    abandonAskedReads(turn);
+  }
   state.role = 'follower';
   state.leader = leader;
   state.votes.clear();
   state.progress.clear();
-}
-
-/** Their entries may be committed by the next leader. */
-function abandonProposers(turn: Turn): void {
-  const { state } = turn;
-  for (const proposer of state.proposers.values()) {
-    if (proposer.type === 'local') {
-      turn.effect({ type: 'refuse', token: proposer.token, reason: 'OUTCOME_UNKNOWN' });
-    } else {
-      const { id, from } = proposer;
-      const result = { id, reason: 'OUTCOME_UNKNOWN', index: 0, result: noBytes };
-      turn.send(from, { $case: 'proposalResult', value: result }, { afterSync: false });
-    }
-  }
-  state.proposers.clear();
-  state.uncommittedBytes = 0;
-}
-
-function abandonForwarded(turn: Turn): void {
-  for (const token of turn.state.forwarded.values()) {
-    turn.effect({ type: 'refuse', token, reason: 'OUTCOME_UNKNOWN' });
-  }
-  turn.state.forwarded.clear();
+  if (leader !== undefined) settleTransfer(turn, leader);
 }
 
 /** Asks first whether an election could be won (thesis §9.6): a member that was cut off disturbs nobody. */
@@ -51,26 +40,41 @@ export function startPreVote(turn: Turn): void {
   becomeFollower(turn, state.durable.term, undefined);
   state.role = 'pre-candidate';
   restTimer(turn);
-  askForVotes(turn, true);
+  askForVotes(turn, { preVote: true, transfer: false });
 }
 
-function startElection(turn: Turn): void {
+/** `transfer`: the leader asked for it (thesis §3.10). */
+export function startElection(turn: Turn, transfer: boolean): void {
   const { state } = turn;
+  becomeFollower(turn, state.durable.term, undefined);
   turn.emit({ type: 'TermVoted', term: state.durable.term + 1, vote: state.id });
   state.role = 'candidate';
-  state.leader = undefined;
   restTimer(turn);
-  askForVotes(turn, false);
+  askForVotes(turn, { preVote: false, transfer });
 }
 
-function askForVotes(turn: Turn, preVote: boolean): void {
+function askForVotes(
+  turn: Turn,
+  kind: { readonly preVote: boolean; readonly transfer: boolean },
+): void {
   const { state } = turn;
-  state.votes = new Map([[state.id, true]]);
+  const { preVote } = kind;
+  state.votes = new Map(preVote ? [[state.id, true]] : []);
   const term = state.durable.term + (preVote ? 1 : 0);
-  const request = { preVote, last: state.durable.log.last };
-  for (const peer of state.peers) {
-    turn.send(peer, { $case: 'voteRequest', value: request }, { term, afterSync: !preVote });
+  const request = { ...kind, last: state.durable.log.last };
+  for (const { id, learner } of others(state)) {
+    if (learner) continue;
+    turn.send(id, { $case: 'voteRequest', value: request }, { term, afterSync: !preVote });
   }
+  countVotes(turn);
+}
+
+/** A candidate's own vote counts as the others' do, when it is on the disk: else it could lead a term twice (B3). */
+export function countOwnVote(turn: Turn): void {
+  const { state } = turn;
+  if (state.role !== 'candidate' || state.storedTerm !== state.durable.term) return;
+  if (state.votes.has(state.id)) return;
+  state.votes.set(state.id, true);
   countVotes(turn);
 }
 
@@ -82,7 +86,10 @@ export function isUpToDate(candidate: EntryId, own: EntryId): boolean {
   );
 }
 
-/** `term`: the request's, not below the own one. */
+/**
+ * `term`: the request's, not below the own one. A learner votes too: it may have been given its vote and not know
+ * it (B7).
+ */
 export function onVoteRequest(turn: Turn, from: string, term: number, request: VoteRequest): void {
   const { state, now } = turn;
   const { durable } = state;
@@ -115,11 +122,11 @@ export function onVoteResponse(turn: Turn, from: string, term: number, vote: Vot
 
 function countVotes(turn: Turn): void {
   const { state } = turn;
-  const granted = [...state.votes.values()].filter((vote) => vote).length;
-  if (granted >= majority(state)) {
-    if (state.role === 'pre-candidate') startElection(turn);
+  const { group } = currentGroup(state.durable);
+  if (isMajority(group, (id) => state.votes.get(id) === true)) {
+    if (state.role === 'pre-candidate') startElection(turn, false);
     else becomeLeader(turn);
-  } else if (state.votes.size - granted >= majority(state)) {
+  } else if (isMajority(group, (id) => state.votes.get(id) === false)) {
     becomeFollower(turn, state.durable.term, undefined);
   }
 }
@@ -130,36 +137,37 @@ function becomeLeader(turn: Turn): void {
   state.role = 'leader';
   state.leader = state.id;
   state.votes.clear();
-  state.progress = new Map(
-    state.peers.map((peer) => [
-      peer,
-      {
-        match: 0,
-        next: state.durable.log.last.index + 1,
-        inFlight: 0,
-        probing: true,
-        heardAt: now,
-      },
-    ]),
-  );
+  state.progress.clear();
+  followGroup(turn);
   state.proposers.clear();
   state.uncommittedBytes = 0;
-  appendAsLeader(turn, noBytes, state.lastAt);
-  state.heartbeatAt = now + state.heartbeatMs;
+  settleTransfer(turn, state.id);
+  appendAsLeader(turn, noBytes);
+  state.heartbeatAt = now + state.limits.heartbeatMs;
   broadcast(turn);
 }
 
 /** A leader that a majority doesn't answer is none (check-quorum, thesis §6.2). */
 export function checkQuorum(turn: Turn): void {
   const { state, now } = turn;
-  const heard = [...state.progress.values()].filter(
-    (progress) => now - progress.heardAt < 2 * state.electionMs,
-  ).length;
-  if (heard + 1 >= majority(state)) return;
+  const isHeard = (id: string): boolean =>
+    id === state.id ||
+    now - (state.progress.get(id)?.heardAt ?? Number.NEGATIVE_INFINITY) <
+      2 * state.limits.electionMs;
+  if (isMajority(currentGroup(state.durable).group, isHeard)) return;
   becomeFollower(turn, state.durable.term, undefined);
   restTimer(turn);
 }
 
+/**
+ * Only who has a vote stands for election. One whose removal isn't committed has it yet: it may be the only one with the
+ * entry that removes it (thesis §4.2.2). It then leads without counting itself.
+ */
 export function mayStartElection(state: RaftState, now: number): boolean {
-  return state.role !== 'leader' && now >= state.electionAt;
+  if (state.role === 'leader' || now < state.electionAt) return false;
+  return mayLead(state);
+}
+
+export function mayLead({ durable, commit, id }: RaftState): boolean {
+  return isVoter(currentGroup(durable).group, id) || isVoter(groupAt(durable, commit), id);
 }

@@ -3,17 +3,21 @@ import { noBytes } from '../base/bytes.js';
 import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import type { AppendRequest, AppendResponse } from '../gen/keychaindb/v1/raft.js';
 import { encodeBlock, payloadChecksum } from '../log/block.js';
-import type { LogBlock } from '../log/event-log.js';
-import { appendBytesMax, appendEntriesMax, inFlightMax } from './limits.js';
-import { majority, type Progress, type RaftState } from './state.js';
+import { type LogBlock, origin } from '../log/event-log.js';
+import { majorityIndex } from './group.js';
+import { appendBytesMax, appendEntriesMax } from './limits.js';
+import { carried, matched, mayCarry, type Progress, probeFrom } from './progress.js';
+import { sendSnapshot } from './snapshot.js';
+import { currentGroup, others, type RaftState } from './state.js';
 import type { Turn } from './turn.js';
 
-/** One entry, one block; `wall`: milliseconds, made never to go back in the log. */
-export function appendAsLeader(turn: Turn, payload: Uint8Array, wall: number): EntryId {
+/** One entry, one block. */
+export function appendAsLeader(turn: Turn, payload: Uint8Array, isGroup = false): EntryId {
   const { state } = turn;
   const { log, term } = state.durable;
   const index = log.last.index + 1;
-  state.lastAt = Math.max(state.lastAt, Math.floor(wall));
+  // The wall clock never goes back in the log.
+  state.lastAt = Math.max(state.lastAt, Math.floor(turn.wall));
   const entry = {
     generation: term,
     index,
@@ -22,6 +26,7 @@ export function appendAsLeader(turn: Turn, payload: Uint8Array, wall: number): E
     trace: noBytes,
     payload,
     checksum: payloadChecksum(payload),
+    isGroup,
   };
   const block = encodeBlock({ chainId: 0, previous: log.last, entries: [entry] });
   turn.emit({ type: 'EntriesAppended', blocks: [block] });
@@ -29,32 +34,34 @@ export function appendAsLeader(turn: Turn, payload: Uint8Array, wall: number): E
   return block.end;
 }
 
-/** To every follower: what it lacks, or a heartbeat. */
+/** To every other member: what it lacks, or a heartbeat. */
 export function broadcast(turn: Turn): void {
   turn.state.round += 1;
-  for (const peer of turn.state.peers) sendAppend(turn, peer, true);
+  for (const { id } of others(turn.state)) sendAppend(turn, id, true);
 }
 
 /** What a follower lacks; nothing where there is nothing, unless `heartbeat`. */
-export function sendAppend(turn: Turn, peer: string, heartbeat: boolean): void {
+export function sendAppend(turn: Turn, to: string, heartbeat: boolean): void {
   const { state } = turn;
-  const progress = state.progress.get(peer);
+  const { log } = state.durable;
+  const progress = state.progress.get(to);
   if (progress === undefined) return;
-  const mayCarry = progress.inFlight < (progress.probing ? 1 : inFlightMax);
-  const blocks = mayCarry ? batchFrom(state, progress.next) : [];
+  if (progress.next <= log.base.index) sendSnapshot(turn, to, progress);
+  const blocks = mayCarry(progress) ? batchFrom(state, progress.next) : [];
   if (blocks.length === 0 && !heartbeat) return;
   const request = {
-    previous: state.durable.log.at(progress.next - 1),
+    // While a snapshot is under way nothing is compared: the message only says who leads.
+    previous: progress.mode === 'snapshot' ? origin : log.at(progress.next - 1),
     blocks: blocks.map((block) => block.bytes),
     commit: state.commit,
     round: state.round,
   };
   if (blocks.length > 0) {
-    progress.inFlight += 1;
-    if (!progress.probing) progress.next += blocks.length;
+    const bytes = blocks.reduce((sum, block) => sum + block.bytes.byteLength, 0);
+    carried(progress, progress.next + blocks.length - 1, bytes);
   }
-  // Its own sync isn't waited for: it counts for a commit only when it is done.
-  turn.send(peer, { $case: 'appendRequest', value: request }, { afterSync: false });
+  // Its own sync isn't waited for: it counts for a commit only when it is done (thesis §10.2.1).
+  turn.send(to, { $case: 'appendRequest', value: request }, { afterSync: false });
 }
 
 function batchFrom({ durable }: RaftState, from: number): readonly LogBlock[] {
@@ -74,47 +81,47 @@ export function onAppendRequest(
   turn: Turn,
   from: string,
   request: AppendRequest,
-  blocks: readonly LogBlock[],
+  received: readonly LogBlock[],
 ): void {
   const { state } = turn;
   const { log } = state.durable;
-  const previous = request.previous ?? { generation: 0, index: 0 };
   const answer = (response: Omit<AppendResponse, 'round'>): void =>
     turn.send(
       from,
       { $case: 'appendResponse', value: { ...response, round: request.round } },
       { afterSync: true },
     );
-  // What is committed here is the same everywhere: it needs no comparison and is never cut.
-  if (previous.index < state.commit && blocks.length === 0) {
-    answer({ accepted: true, match: previous.index, conflict: undefined });
-    return;
+  let previous = request.previous ?? origin;
+  let blocks = received;
+  if (previous.index < state.commit) {
+    // What is committed here is the same everywhere: it needs no comparison and is never cut.
+    blocks = received.filter(({ end }) => end.index > state.commit);
+    previous = log.at(state.commit);
   }
   if (log.termAt(previous.index) !== previous.generation) {
     answer({ accepted: false, match: 0, conflict: conflictAt(state, previous.index) });
     return;
   }
-  let match = previous.index;
-  for (const [position, block] of blocks.entries()) {
-    const { generation, index } = block.end;
-    if (log.termAt(index) !== generation) {
-      if (index <= log.last.index) {
-        assert(index > state.commit, 'a committed entry is never cut', {
-          index,
-          commit: state.commit,
-        });
-        turn.emit({ type: 'SuffixCut', after: index - 1 });
-        state.synced = Math.min(state.synced, index - 1);
-      }
-      turn.emit({ type: 'EntriesAppended', blocks: blocks.slice(position) });
-      match = previous.index + blocks.length;
-      break;
-    }
-    match = index;
-  }
-  state.lastAt = Math.max(state.lastAt, blocks.at(-1)?.entries[0]?.at ?? 0);
+  const match = previous.index + blocks.length;
+  take(turn, blocks);
   answer({ accepted: true, match, conflict: undefined });
   commitThrough(turn, Math.min(request.commit, match));
+}
+
+/** Appends what is new; where an entry conflicts, it goes with all behind it (§5.3). */
+function take(turn: Turn, blocks: readonly LogBlock[]): void {
+  const { state } = turn;
+  const { log } = state.durable;
+  const first = blocks.findIndex(({ end }) => log.termAt(end.index) !== end.generation);
+  const [block] = first < 0 ? [] : blocks.slice(first);
+  if (block === undefined) return;
+  const { index } = block.end;
+  if (index <= log.last.index) {
+    assert(index > state.commit, 'a committed entry is never cut', { index, commit: state.commit });
+    turn.emit({ type: 'SuffixCut', after: index - 1 });
+  }
+  turn.emit({ type: 'EntriesAppended', blocks: blocks.slice(first) });
+  state.lastAt = Math.max(state.lastAt, blocks.at(-1)?.entries[0]?.at ?? 0);
 }
 
 /** Where the logs part at the latest: the conflicting entry's term and its first index, or the log's end (§5.3). */
@@ -124,38 +131,41 @@ function conflictAt({ durable: { log } }: RaftState, index: number): EntryId {
   return { generation: term, index: log.firstOfTerm(index) };
 }
 
+/** A leader hears of a follower. */
 export function onAppendResponse(turn: Turn, from: string, response: AppendResponse): void {
   const { state, now } = turn;
+  const { log } = state.durable;
   const progress = state.progress.get(from);
   if (progress === undefined) return;
   progress.heardAt = now;
-  if (progress.inFlight > 0) progress.inFlight -= 1;
+  progress.round = Math.max(progress.round, response.round);
   if (response.accepted) {
-    progress.probing = false;
-    progress.match = Math.max(progress.match, response.match);
-    progress.next = Math.max(progress.next, progress.match + 1);
+    const match = Math.min(response.match, log.last.index);
+    // While a snapshot is under way an answer to something older says nothing of it; one that lost its race with
+    // the log needs no answer of its own (B11).
+    const needed = Math.min(progress.snapshotIndex, log.base.index);
+    if (progress.mode !== 'snapshot' || match >= needed) matched(progress, match);
     advanceCommit(turn);
-  } else {
+  } else if (progress.mode !== 'snapshot') {
     backUp(state, progress, response.conflict ?? { generation: 0, index: 1 });
   }
-  sendAppend(turn, from, !response.accepted);
+  if (state.role === 'leader') sendAppend(turn, from, !response.accepted);
 }
 
 function backUp({ durable: { log } }: RaftState, progress: Progress, conflict: EntryId): void {
   const ours = conflict.generation === 0 ? undefined : log.lastOfTerm(conflict.generation);
   const next = ours === undefined ? conflict.index : Math.min(ours + 1, progress.next - 1);
-  progress.next = Math.max(progress.match + 1, Math.min(next, log.last.index + 1), 1);
-  progress.probing = true;
-  progress.inFlight = 0;
+  probeFrom(progress, Math.max(1, Math.min(next, log.last.index + 1)));
 }
 
 /** §5.3, §5.4.2: an entry of the own term on a majority's disks commits everything up to it. */
 export function advanceCommit(turn: Turn): void {
   const { state } = turn;
   if (state.role !== 'leader') return;
-  const synced = [state.synced, ...[...state.progress.values()].map((p) => p.match)];
-  synced.sort((a, b) => b - a);
-  const index = synced[majority(state) - 1] ?? 0;
+  // The own disk counts as the others' do, when it is synced (B4); not at all where it is no voter's.
+  const index = majorityIndex(currentGroup(state.durable).group, (id) =>
+    id === state.id ? state.synced : (state.progress.get(id)?.match ?? 0),
+  );
   if (index > state.commit && state.durable.log.termAt(index) === state.durable.term) {
     commitThrough(turn, index);
     // Followers learn it at once: a proposal's answer doesn't wait for a heartbeat.
@@ -163,7 +173,7 @@ export function advanceCommit(turn: Turn): void {
   }
 }
 
-function commitThrough(turn: Turn, index: number): void {
+export function commitThrough(turn: Turn, index: number): void {
   const { state } = turn;
   if (index <= state.commit) return;
   for (const { entries } of state.durable.log.between(state.commit + 1, index)) {

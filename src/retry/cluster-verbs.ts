@@ -4,6 +4,8 @@ import { KeychainError, type Reason } from '../base/errors.js';
 import {
   type ClusterStatusResponse,
   CoordinatorClient,
+  type SnapshotClusterResponse,
+  type TransferLeadershipResponse,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
@@ -11,11 +13,23 @@ import { meanings } from './retry.js';
 
 /** The verbs about membership, at whoever of several addresses answers. All reject with KeychainError. */
 export interface ClusterVerbs {
-  /** Serving members that are all silent are shown as LASTSRV. */
-  members(timeoutMs: number): Promise<View>;
+  /**
+   * Serving members that are all silent are shown as LASTSRV. As new as the call, unless `stale`: then as the one that
+   * answers has it, also while there is no leader.
+   */
+  members(timeoutMs: number, stale?: boolean): Promise<View>;
   status(timeoutMs: number): Promise<ClusterStatusResponse>;
   addMember(id: string, address: string, timeoutMs: number): Promise<void>;
   removeMember(id: string, timeoutMs: number): Promise<void>;
+  /** Of the coordinators themselves. The new one has no vote until it has caught up. */
+  joinCluster(id: string, address: string, timeoutMs: number): Promise<void>;
+  removeFromCluster(id: string, timeoutMs: number): Promise<void>;
+  /** To `id`; '' for the coordinator with the longest log. Returns who leads. */
+  transferLeadership(id: string, timeoutMs: number): Promise<string>;
+  /** The coordinators' state, for `cluster restore`. */
+  snapshotCluster(timeoutMs: number): Promise<SnapshotClusterResponse>;
+  /** Where they are asked from now on. */
+  follow(addresses: readonly string[]): void;
   close(): void;
 }
 
@@ -51,20 +65,30 @@ type Answer<Response> =
   | { readonly type: 'failed'; readonly error: KeychainError; readonly isCertain: boolean };
 
 class RetriedVerbs implements ClusterVerbs {
-  readonly #clients: readonly CoordinatorClient[];
+  #clients: readonly (readonly [address: string, client: CoordinatorClient])[] = [];
   readonly #clock: Clock;
   /** The address that answered last. */
   #preferred = 0;
 
   constructor(addresses: readonly string[], clock: Clock) {
     this.#clock = clock;
-    const credentials = ChannelCredentials.createInsecure();
-    this.#clients = addresses.map((at) => new CoordinatorClient(at, credentials, clientOptions));
+    this.follow(addresses);
   }
 
-  async members(timeoutMs: number): Promise<View> {
+  follow(addresses: readonly string[]): void {
+    const credentials = ChannelCredentials.createInsecure();
+    const before = new Map(this.#clients);
+    this.#clients = addresses.map((at) => [
+      at,
+      before.get(at) ?? new CoordinatorClient(at, credentials, clientOptions),
+    ]);
+    for (const [at, client] of before) if (!addresses.includes(at)) client.close();
+    this.#preferred %= Math.max(1, this.#clients.length);
+  }
+
+  async members(timeoutMs: number, stale = false): Promise<View> {
     const { response } = await this.#ask<{ readonly view: View | undefined }>(
-      (client, options, callback) => client.getMembers({}, noMetadata, options, callback),
+      (client, options, callback) => client.getMembers({ stale }, noMetadata, options, callback),
       timeoutMs,
     );
     if (response?.view !== undefined) return response.view;
@@ -73,7 +97,8 @@ class RetriedVerbs implements ClusterVerbs {
 
   async status(timeoutMs: number): Promise<ClusterStatusResponse> {
     const { response } = await this.#ask<ClusterStatusResponse>(
-      (client, options, callback) => client.clusterStatus({}, noMetadata, options, callback),
+      (client, options, callback) =>
+        client.clusterStatus({ local: false }, noMetadata, options, callback),
       timeoutMs,
     );
     if (response !== undefined) return response;
@@ -103,8 +128,46 @@ class RetriedVerbs implements ClusterVerbs {
     );
   }
 
+  // These are done once, however often they are asked for.
+  async joinCluster(id: string, address: string, timeoutMs: number): Promise<void> {
+    await this.#ask(
+      (client, options, callback) =>
+        client.joinCluster({ id, address }, noMetadata, options, callback),
+      timeoutMs,
+      [],
+    );
+  }
+
+  async removeFromCluster(id: string, timeoutMs: number): Promise<void> {
+    await this.#ask(
+      (client, options, callback) =>
+        client.removeFromCluster({ id }, noMetadata, options, callback),
+      timeoutMs,
+      [],
+    );
+  }
+
+  async transferLeadership(id: string, timeoutMs: number): Promise<string> {
+    const { response } = await this.#ask<TransferLeadershipResponse>(
+      (client, options, callback) =>
+        client.transferLeadership({ id }, noMetadata, options, callback),
+      timeoutMs,
+      [],
+    );
+    return response?.leader ?? '';
+  }
+
+  async snapshotCluster(timeoutMs: number): Promise<SnapshotClusterResponse> {
+    const { response } = await this.#ask<SnapshotClusterResponse>(
+      (client, options, callback) => client.snapshotCluster({}, noMetadata, options, callback),
+      timeoutMs,
+    );
+    if (response?.snapshot !== undefined) return response;
+    throw new KeychainError('NO_LEADER', 'no coordinator answered');
+  }
+
   close(): void {
-    for (const client of this.#clients) client.close();
+    for (const [, client] of this.#clients) client.close();
   }
 
   /**
@@ -122,7 +185,7 @@ class RetriedVerbs implements ClusterVerbs {
     let last = new KeychainError('NO_LEADER', 'no coordinator is known');
     for (let attempt = 1; ; attempt += 1) {
       const remaining = deadline - this.#clock.monotonic();
-      const client = this.#clients[this.#preferred];
+      const client = this.#clients[this.#preferred]?.[1];
       if (remaining <= 0 || client === undefined) break;
       const answer = await this.#once(client, verb, Math.min(verbAttemptMs, remaining));
       if (answer.type === 'answered') return { response: answer.response };

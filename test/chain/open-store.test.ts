@@ -61,7 +61,7 @@ async function stored(members: string): Promise<MemoryEngine> {
     const checksum = payloadChecksum(payload);
     const entry = {
       ...{ generation: 1, index, at: 1, request: undefined },
-      ...{ trace: noBytes, payload, checksum },
+      ...{ trace: noBytes, payload, checksum, isGroup: false },
     };
     const block = encodeBlock({ chainId: 1, previous, entries: [entry] });
     log.append([block], recordSeen(view(1, members)));

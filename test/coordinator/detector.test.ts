@@ -27,7 +27,7 @@ function registry(members: readonly Member[], others: readonly Member[] = []): R
   const clusterId = Buffer.alloc(16, 7);
   const incarnations = new Map([...members, ...others].map((m) => [m.id, m.incarnation]));
   const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others };
-  return { clusterId, view, incarnations };
+  return { clusterId, view, incarnations, forgotten: 0 };
 }
 
 const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => ({

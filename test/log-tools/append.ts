@@ -30,7 +30,7 @@ export function appendPut(
   const payload = ChainRecord.encode({ record }).finish();
   const entry = {
     ...{ generation, index, at: 1_800_000_000_000, request: undefined, payload },
-    ...{ trace: new Uint8Array(0), checksum: payloadChecksum(payload) },
+    ...{ trace: new Uint8Array(0), checksum: payloadChecksum(payload), isGroup: false },
   };
   log.append([encodeBlock({ chainId: 1, previous: log.last, entries: [entry] })]);
 }

@@ -33,6 +33,7 @@ export function block(
       trace: new Uint8Array(0),
       payload,
       checksum: payloadChecksum(payload),
+      isGroup: false,
     };
   });
   return encodeBlock({ chainId: 1, previous, entries });

@@ -77,7 +77,8 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
           memberOf('node-3', MemberState.JOINING),
         ],
       }),
-    status: () => Promise.resolve({ members: { 'c-1': 'h:1' }, leader: 'c-1', term: 4 }),
+    status: () =>
+      Promise.resolve({ members: { 'c-1': 'h:1' }, coordinators: [], leader: 'c-1', term: 4 }),
     addMember(id, address) {
       fake.changes.push(`add ${id} ${address}`);
       return Promise.resolve();
@@ -88,6 +89,17 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
     },
+    joinCluster(id, address) {
+      fake.changes.push(`join ${id} ${address}`);
+      return Promise.resolve();
+    },
+    removeFromCluster(id) {
+      fake.changes.push(`leave ${id}`);
+      return Promise.resolve();
+    },
+    transferLeadership: (id) => Promise.resolve(id === '' ? 'c-2' : id),
+    snapshotCluster: () => Promise.reject(new Error('not asked here')),
+    follow: () => undefined,
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -420,11 +432,18 @@ t.test('members and status of the cluster', async (t) => {
     members: { 'c-1': 'h:1' },
     leader: 'c-1',
     term: '4',
+    coordinators: [],
   });
   const body = JSON.stringify({ id: 'n', address: 'h:2' });
   t.same((await ask(fake, 'POST', '/v1/chain/members', { body })).body, {});
   t.same((await ask(fake, 'DELETE', '/v1/chain/members/n%2F1')).body, {});
-  t.same(fake.changes, ['add n h:2', 'remove n/1']);
+  t.same(fake.changes.splice(0), ['add n h:2', 'remove n/1']);
+  t.same((await ask(fake, 'POST', '/v1/cluster/members', { body })).body, {});
+  t.same((await ask(fake, 'DELETE', '/v1/cluster/members/n%2F1')).body, {});
+  t.same(fake.changes, ['join n h:2', 'leave n/1']);
+  const to = JSON.stringify({ id: 'c-9' });
+  t.same((await ask(fake, 'POST', '/v1/cluster/leader', { body: to })).body, { leader: 'c-9' });
+  t.same((await ask(fake, 'POST', '/v1/cluster/leader', { body: '{}' })).body, { leader: 'c-2' });
   t.equal((await ask(fake, 'DELETE', '/v1/chain/members/none')).status, 404);
 });
 

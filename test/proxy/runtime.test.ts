@@ -1,3 +1,4 @@
+import { of } from 'rxjs';
 import t from 'tap';
 import { timingDefault } from '../../src/base/timing.js';
 import type { View, WatchViewsRequest } from '../../src/gen/keychaindb/v1/coordinator.js';
@@ -18,7 +19,7 @@ function startFake() {
     clock,
     random: { float: () => 0.5, bytes: (count) => new Uint8Array(count).fill(9) },
     timing: timingDefault,
-    views: { addresses: ['c1:1', 'c2:1'], dialer: views },
+    views: { addresses$: of(['c1:1', 'c2:1']), dialer: views },
     nodes,
     limits: { keyBytesMax: 16, valueBytesMax: 64 },
     fatal: (error) => fatal.push(error),

@@ -1,133 +1,163 @@
-import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
-import type { RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
+import type { GroupMember } from '../../src/gen/keychaindb/v1/log.js';
+import type { GroupChange, RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { decodeBlock } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
-import { answerApplied, startState, step } from '../../src/raft/core.js';
-import type { RaftEffect, RaftInput } from '../../src/raft/inputs.js';
+import { answerApplied, answerRestored, startState, step } from '../../src/raft/core.js';
+import { groupOf } from '../../src/raft/group.js';
+import type { Moment, RaftEffect, RaftInput } from '../../src/raft/inputs.js';
 import { assertInvariants } from '../../src/raft/invariants.js';
-import { emptyDurable, evolve, type RaftEvent, type RaftState } from '../../src/raft/state.js';
+import {
+  currentGroup,
+  type DurableState,
+  emptyDurable,
+  evolve,
+  type RaftEvent,
+  type RaftState,
+  snapshotId,
+} from '../../src/raft/state.js';
 import { check } from '../sim/check.js';
+import { RaftSpec } from './spec.js';
 
 export const electionMs = 100;
+export const heartbeatMs = 20;
+
+/** Snapshots are taken where a test says so. */
+const never = 1_000_000;
+
+interface Writing {
+  readonly id: number;
+  readonly events: readonly RaftEvent[];
+}
 
 /** One member: a pure core, and a disk on which what was handed over is synced when the test says so. */
 export class Member {
   readonly id: string;
-  readonly #peers: readonly string[];
   readonly #group: Group;
   state: RaftState;
   isUp = true;
   /** On the disk. */
-  #disk: RaftEvent[] = [];
-  /** Handed over, not synced; effects wait for what was handed over before them. */
-  #writing: RaftEvent[] = [];
-  #waiting: RaftEffect[] = [];
-  syncing:
-    | {
-        readonly events: readonly RaftEvent[];
-        readonly effects: readonly RaftEffect[];
-        readonly last: EntryId;
-      }
-    | undefined;
-  readonly applied: string[] = [];
+  readonly #disk: RaftEvent[] = [];
+  #folded: DurableState | undefined;
+  /** Handed over, not synced. */
+  #writing: Writing[] = [];
+  /** A write that has begun; it ends when the test says so. */
+  syncing: readonly Writing[] = [];
+  /** What the state machine has applied since it knows everything; a snapshot brings what was before. */
+  applied: string[] = [];
   readonly resolved = new Map<number, string>();
+  readonly snapshotEntries: number;
+  readonly keptEntries: number;
+  /** It saw that it was removed. */
+  isRemoved = false;
 
-  constructor(id: string, peers: readonly string[], group: Group) {
+  constructor(id: string, group: Group, founders: ReadonlyMap<string, string>) {
     this.id = id;
-    this.#peers = peers;
     this.#group = group;
+    this.snapshotEntries = group.snapshotEntries;
+    this.keptEntries = group.keptEntries;
+    if (founders.size > 0) this.#disk.push({ type: 'GroupFounded', group: groupOf(founders) });
     this.state = this.#started();
   }
 
   #started(): RaftState {
     const durable = emptyDurable();
     for (const event of this.#disk) evolve(durable, event);
-    const options = { id: this.id, peers: this.#peers, electionMs, heartbeatMs: 20 };
-    return startState(options, durable, this.#group.now, this.#group.random());
+    const { snapshotEntries, keptEntries } = this;
+    const limits = { electionMs, heartbeatMs, snapshotEntries, keptEntries };
+    const { snapshot } = durable;
+    this.applied = snapshot === undefined ? [] : JSON.parse(Buffer.from(snapshot.state).toString());
+    return startState(this.id, limits, durable, this.#group.now, this.#group.random());
   }
 
   give(input: RaftInput): void {
-    if (!this.isUp) return;
-    const { events, effects } = step(this.state, input);
-    this.#writing.push(...events);
+    if (!this.isUp || this.isRemoved) return;
+    const { store, effects } = step(this.state, input);
+    if (store !== undefined) this.#writing.push(store);
     assertInvariants(this.state);
-    for (const effect of effects) {
-      const waits = effect.type === 'send' && effect.afterSync;
-      const isBehind = this.#writing.length > 0 || this.syncing !== undefined;
-      if (waits && isBehind) this.#waiting.push(effect);
-      else this.#perform(effect);
-    }
+    for (const effect of effects) this.#perform(effect);
+    this.#group.check();
+  }
+
+  #moment(): Moment {
+    const { now, random } = this.#group;
+    return { now, wall: now, chance: random() };
   }
 
   tick(): void {
-    const { now } = this.#group;
-    this.give({ type: 'Ticked', now, wall: now, chance: this.#group.random() });
+    this.give({ type: 'Ticked', ...this.#moment() });
   }
 
   propose(token: number, text: string): void {
-    const { now } = this.#group;
-    this.give({ type: 'Proposed', token, payload: Buffer.from(text), now, wall: now });
+    this.give({ type: 'Proposed', token, payload: Buffer.from(text), ...this.#moment() });
+  }
+
+  change(token: number, change: NonNullable<GroupChange['change']>): void {
+    this.give({ type: 'ChangeProposed', token, change: { change }, ...this.#moment() });
+  }
+
+  /** `resolved` says which index it may read at; the group checks that it is not too low. */
+  read(token: number): void {
+    this.#group.asked(this.id, token);
+    this.give({ type: 'ReadAsked', token, ...this.#moment() });
   }
 
   receive(message: RaftMessage): void {
-    const { now } = this.#group;
     let blocks: readonly LogBlock[] = [];
     if (message.message?.$case === 'appendRequest') {
       blocks = message.message.value.blocks.map(decodeBlock);
     }
-    const chance = this.#group.random();
-    this.give({ type: 'MessageReceived', message, blocks, now, wall: now, chance });
+    this.give({ type: 'MessageReceived', message, blocks, ...this.#moment() });
   }
 
   /** What was handed over is on the disk now. */
   sync(): void {
     if (!this.isUp) return;
-    if (this.syncing !== undefined) this.syncSlowly();
-    this.#disk.push(...this.#writing);
-    this.#writing = [];
-    for (const effect of this.#waiting.splice(0)) this.#perform(effect);
-    this.give({ type: 'LogSynced', through: this.state.durable.log.last });
+    this.#stored([...this.syncing, ...this.#writing]);
   }
 
-  /** A sync begins, of what was handed over until now; or, where one has begun, it ends. */
+  /** A write begins, of what was handed over until now; or, where one has begun, it ends. */
   syncSlowly(): void {
     if (!this.isUp) return;
-    const { syncing } = this;
-    if (syncing === undefined) {
-      if (this.#writing.length === 0) return;
-      const { last } = this.state.durable.log;
-      this.syncing = { events: this.#writing.splice(0), effects: this.#waiting.splice(0), last };
-      return;
+    if (this.syncing.length > 0) this.#stored(this.syncing);
+    else this.syncing = this.#writing.splice(0);
+  }
+
+  #stored(writes: readonly Writing[]): void {
+    const last = writes.at(-1);
+    if (last === undefined) return;
+    this.syncing = [];
+    this.#writing = this.#writing.filter(({ id }) => id > last.id);
+    for (const { events } of writes) this.#write(events);
+    this.give({ type: 'Stored', id: last.id, ...this.#moment() });
+  }
+
+  #write(events: readonly RaftEvent[]): void {
+    for (const event of events) {
+      this.#disk.push(event);
+      if (this.#folded !== undefined) evolve(this.#folded, event);
     }
-    this.syncing = undefined;
-    this.#disk.push(...syncing.events);
-    for (const effect of syncing.effects) this.#perform(effect);
-    this.give({ type: 'LogSynced', through: syncing.last });
   }
 
-  /** An older sync ends: it vouches for the entry that was the last one then. */
-  synced(index: number, generation: number): void {
-    this.give({ type: 'LogSynced', through: { index, generation } });
-  }
-
+  /** What was handed over and not synced is lost. */
   crash(): void {
     this.isUp = false;
-    this.syncing = undefined;
+    this.syncing = [];
     this.#writing = [];
-    this.#waiting = [];
   }
 
   restart(): void {
     this.isUp = true;
-    this.applied.length = 0;
+    this.#folded = undefined;
     this.state = this.#started();
   }
 
   /** What a restart would find. */
-  get disk(): RaftState['durable'] {
-    const durable = emptyDurable();
-    for (const event of this.#disk) evolve(durable, event);
-    return durable;
+  get disk(): DurableState {
+    if (this.#folded === undefined) {
+      this.#folded = emptyDurable();
+      for (const event of this.#disk) evolve(this.#folded, event);
+    }
+    return this.#folded;
   }
 
   #perform(effect: RaftEffect): void {
@@ -135,16 +165,21 @@ export class Member {
       case 'send':
         this.#group.sent(effect.message);
         return;
-      case 'apply': {
-        const { log } = this.state.durable;
-        for (const block of log.between(this.state.applied + 1, effect.through)) {
-          const text = Buffer.from(block.entries[0]?.payload ?? []).toString();
-          this.applied.push(`${block.end.index}:${block.end.generation}:${text}`);
-          const result = Buffer.from(`did ${text}`);
-          for (const more of answerApplied(this.state, block.end.index, result)) {
-            this.#perform(more);
-          }
-        }
+      case 'apply':
+        this.#apply(effect.through);
+        return;
+      case 'restore': {
+        this.applied = JSON.parse(Buffer.from(effect.snapshot.state).toString());
+        const { index } = snapshotId(effect.snapshot);
+        for (const more of answerRestored(this.state, index)) this.#perform(more);
+        return;
+      }
+      case 'takeSnapshot':
+        this.takeSnapshot();
+        return;
+      case 'read': {
+        this.resolved.set(effect.token, `read at ${effect.index}`);
+        this.#group.wasRead(this.id, effect.token, effect.index);
         return;
       }
       case 'resolve':
@@ -153,32 +188,60 @@ export class Member {
       case 'refuse':
         this.resolved.set(effect.token, effect.reason);
         return;
+      case 'removed':
+        this.isRemoved = true;
+        return;
     }
   }
+
+  #apply(through: number): void {
+    const { log } = this.state.durable;
+    for (const block of log.between(this.state.applied + 1, through)) {
+      const [entry] = block.entries;
+      const text = entry?.isGroup === true ? 'group' : Buffer.from(entry?.payload ?? []).toString();
+      this.applied.push(`${block.end.index}:${block.end.generation}:${text}`);
+      const result = Buffer.from(`did ${text}`);
+      for (const more of answerApplied(this.state, block.end.index, result)) this.#perform(more);
+    }
+  }
+
+  takeSnapshot(): void {
+    const state = Buffer.from(JSON.stringify(this.applied));
+    const { applied } = this.state;
+    this.give({ type: 'SnapshotMade', index: applied, state, ...this.#moment() });
+  }
+}
+
+export interface GroupOptions {
+  readonly random?: () => number;
+  readonly snapshotEntries?: number;
+  readonly keptEntries?: number;
 }
 
 /** A group of members and the messages on their way; time and order are the test's. */
 export class Group {
   now = 0;
-  readonly members: readonly Member[];
+  readonly members: Member[] = [];
   messages: RaftMessage[] = [];
   readonly random: () => number;
+  readonly snapshotEntries: number;
+  readonly keptEntries: number;
   /** "from>to" */
   readonly cut = new Set<string>();
   readonly #committed: string[] = [];
-  readonly #leaders = new Map<number, string>();
+  readonly #spec = new RaftSpec();
+  /** What was committed when a read was asked for, by reader and token. */
+  readonly #asked = new Map<string, number>();
 
-  constructor(size: number, random: () => number = () => 0.5) {
-    this.random = random;
+  constructor(size: number, options: GroupOptions | (() => number) = {}) {
+    const { random, snapshotEntries, keptEntries } =
+      typeof options === 'function' ? { random: options } : options;
+    this.random = random ?? (() => 0.5);
+    this.snapshotEntries = snapshotEntries ?? never;
+    this.keptEntries = keptEntries ?? 2;
     const ids = Array.from({ length: size }, (_, i) => `m${i + 1}`);
-    this.members = ids.map(
-      (id) =>
-        new Member(
-          id,
-          ids.filter((other) => other !== id),
-          this,
-        ),
-    );
+    const founders = new Map(ids.map((id) => [id, addressOf(id)]));
+    for (const id of ids) this.members.push(new Member(id, this, founders));
   }
 
   member(id: string): Member {
@@ -187,8 +250,15 @@ export class Group {
     return found;
   }
 
+  /** Starts a process that belongs to no group yet. */
+  start(id: string): Member {
+    const member = new Member(id, this, new Map());
+    this.members.push(member);
+    return member;
+  }
+
   get leader(): Member | undefined {
-    return this.members.find((m) => m.isUp && m.state.role === 'leader');
+    return this.members.find((m) => m.isUp && !m.isRemoved && m.state.role === 'leader');
   }
 
   sent(message: RaftMessage): void {
@@ -197,7 +267,7 @@ export class Group {
 
   deliver(message: RaftMessage): void {
     if (this.cut.has(`${message.from}>${message.to}`)) return;
-    this.member(message.to).receive(message);
+    this.members.find(({ id }) => id === message.to)?.receive(message);
   }
 
   /** Syncs and delivers until nothing is on its way. */
@@ -235,65 +305,36 @@ export class Group {
     this.settle();
   }
 
-  /** Figure 3, and what is committed is on a majority's disks and never changes. */
-  check(): void {
-    for (const { id, state, isUp } of this.members) {
-      if (!isUp || state.role !== 'leader') continue;
-      const other = this.#leaders.get(state.durable.term);
-      check(other === undefined || other === id, 'raft walk', 'election safety', {
-        term: state.durable.term,
-        leaders: [other, id],
-      });
-      this.#leaders.set(state.durable.term, id);
-      for (const [index, entry] of this.#committed.entries()) {
-        const term = state.durable.log.termAt(index + 1);
-        const isNewer = Number(entry.split(':')[1]) <= state.durable.term;
-        check(
-          !isNewer || entry.startsWith(`${index + 1}:${term}:`),
-          'raft walk',
-          'leader completeness',
-          {
-            id,
-            term: state.durable.term,
-            entry,
-            found: term,
-          },
-        );
-      }
-    }
-    for (const { applied, id } of this.members) {
-      for (let index = 0; index < applied.length; index += 1) {
-        const known = this.#committed[index];
-        const entry = applied[index] ?? '';
-        if (known !== undefined) {
-          check(known === entry, 'raft walk', 'state machine safety', { id, known, entry });
-          continue;
-        }
-        this.#committed.push(entry);
-        const [at, term] = entry.split(':').map(Number);
-        const holders = this.members.filter((m) => m.disk.log.termAt(at ?? 0) === term);
-        check(
-          holders.length * 2 > this.members.length,
-          'raft walk',
-          'committed is on a majority of disks',
-          {
-            entry,
-            holders: holders.map((m) => m.id),
-          },
-        );
-      }
-    }
-    this.#checkLogMatching();
+  asked(id: string, token: number): void {
+    this.#asked.set(`${id} ${token}`, this.#spec.committed.length);
   }
 
-  #checkLogMatching(): void {
-    const [first, ...rest] = this.members.map((m) => m.state.durable.log);
-    if (first === undefined) return;
-    for (const log of rest) {
-      let same = Math.min(first.last.index, log.last.index);
-      while (same > 0 && first.termAt(same) !== log.termAt(same)) same -= 1;
-      for (let index = same; index > 0; index -= 1) {
-        check(first.termAt(index) === log.termAt(index), 'raft walk', 'log matching', { index });
+  /** ReadIndex (thesis §6.4): a read sees all that was committed when it was asked for. */
+  wasRead(id: string, token: number, index: number): void {
+    const asked = this.#asked.get(`${id} ${token}`) ?? 0;
+    check(index >= asked, 'raft: read index', 'a read is as new as its request', {
+      id,
+      index,
+      asked,
+    });
+  }
+
+  /** The invariants of the specification, and that every state machine has applied the same. */
+  check(): void {
+    this.#spec.check(
+      this.members.map((member) => ({
+        id: member.id,
+        state: member.isUp && !member.isRemoved ? member.state : undefined,
+        disk: () => member.disk,
+      })),
+    );
+    for (const { applied, id } of this.members) {
+      for (let index = applied.length - 1; index >= 0; index -= 1) {
+        const known = this.#committed[index];
+        const entry = applied[index] ?? '';
+        if (known === undefined) this.#committed[index] = entry;
+        else check(known === entry, 'raft: applied', 'one entry is applied', { id, known, entry });
+        if (index < applied.length - 3 && known !== undefined) break;
       }
     }
   }
@@ -301,4 +342,26 @@ export class Group {
   get committed(): readonly string[] {
     return this.#committed;
   }
+
+  /** The members of the group, as this one knows them. */
+  membersOf(id: string): readonly GroupMember[] {
+    return currentGroup(this.member(id).state.durable).group.members;
+  }
+}
+
+export function addressOf(id: string): string {
+  return `${id}:1`;
+}
+
+/** Asks for another member. */
+export function adding(id: string): NonNullable<GroupChange['change']> {
+  return { $case: 'add', value: { id, address: addressOf(id), learner: true } };
+}
+
+export function removing(id: string): NonNullable<GroupChange['change']> {
+  return { $case: 'remove', value: id };
+}
+
+export function transferring(to: string): NonNullable<GroupChange['change']> {
+  return { $case: 'transfer', value: to };
 }

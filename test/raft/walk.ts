@@ -1,5 +1,5 @@
 import { SeededRandom } from '../sim/schedule.js';
-import { Group, type Member } from './group.js';
+import { adding, Group, type Member, removing, transferring } from './group.js';
 
 const steps = 400;
 
@@ -18,6 +18,11 @@ interface Mix {
   readonly flow: number;
   /** A sync begins, or one that has begun ends. */
   readonly slowSync: number;
+  /** A member is added, another one removed. */
+  readonly change: number;
+  /** Leadership is handed over. */
+  readonly transfer: number;
+  readonly read: number;
   /** Part of the messages that are taken in their order. */
   readonly inOrder: number;
   /** Parts of the messages that stay under way too, and that are lost. */
@@ -37,6 +42,9 @@ function mixOf(random: SeededRandom): Mix {
     elect: random.chance(0.5) ? random.between(0, 0.3) : 0,
     flow: random.chance(0.5) ? random.between(0, 0.3) : 0,
     slowSync: random.chance(0.5) ? random.between(0, 0.3) : 0,
+    change: random.chance(0.6) ? random.between(0, 0.1) : 0,
+    transfer: random.chance(0.4) ? random.between(0, 0.1) : 0,
+    read: random.chance(0.5) ? random.between(0, 0.2) : 0,
     inOrder: random.float(),
     doubled: random.chance(0.5) ? random.between(0, 0.2) : 0,
     lost: random.chance(0.5) ? random.between(0, 0.3) : 0,
@@ -49,7 +57,11 @@ function mixOf(random: SeededRandom): Mix {
  */
 export function walk(seed: number): { readonly committed: number } {
   const random = new SeededRandom(seed);
-  const group = new Group(random.pick([1, 2, 3, 3, 4, 5, 5]), () => random.float());
+  const group = new Group(random.pick([1, 2, 3, 3, 4, 5, 5]), {
+    random: () => random.float(),
+    snapshotEntries: random.pick([3, 10, 1_000]),
+    keptEntries: random.int(4),
+  });
   const mix = mixOf(random);
   const moves: readonly (readonly [number, () => void])[] = [
     [mix.time, () => passSome(group, random)],
@@ -62,6 +74,9 @@ export function walk(seed: number): { readonly committed: number } {
     [mix.elect, () => standForElection(group, random)],
     [mix.flow, () => flow(group, random)],
     [mix.slowSync, () => random.pick(group.members).syncSlowly()],
+    [mix.change, () => changeSome(group, random)],
+    [mix.transfer, () => transferSome(group, random)],
+    [mix.read, () => random.pick(group.members).read(random.uint32())],
   ];
   const all = moves.reduce((sum, [weight]) => sum + weight, 0);
   for (let i = 0; i < steps; i += 1) {
@@ -109,11 +124,39 @@ function deliverOne(group: Group, random: SeededRandom, mix: Mix): void {
   if (message !== undefined && !random.chance(lost)) group.deliver(message);
 }
 
-/** At a leader, if there is one: others only pass it on. */
 function proposeAt(group: Group, random: SeededRandom): void {
+  someLeader(group, random).propose(random.uint32(), `${random.uint32()}`);
+}
+
+/** A leader, if there is one: others only pass on what they are asked for. */
+function someLeader(group: Group, random: SeededRandom): Member {
   const leaders = group.members.filter((m) => m.isUp && m.state.role === 'leader');
-  const member = leaders.length > 0 ? random.pick(leaders) : random.pick(group.members);
-  member.propose(random.uint32(), `${random.uint32()}`);
+  return leaders.length > 0 ? random.pick(leaders) : random.pick(group.members);
+}
+
+/** At most seven processes at a time; who is removed never returns. */
+function changeSome(group: Group, random: SeededRandom): void {
+  const leader = someLeader(group, random);
+  const present = group.membersOf(leader.id);
+  const running = group.members.filter((m) => !m.isRemoved);
+  if (random.chance(0.6) && running.length < 7 && group.members.length < 12) {
+    const { id } = group.start(`m${group.members.length + 1}`);
+    leader.change(random.uint32(), adding(id));
+    return;
+  }
+  // One that was started and not taken in yet is asked for again.
+  const outside = running.filter(({ id }) => !present.some((m) => m.id === id));
+  if (outside.length > 0 && random.chance(0.5)) {
+    leader.change(random.uint32(), adding(random.pick(outside).id));
+  } else if (present.length > 0) {
+    leader.change(random.uint32(), removing(random.pick(present).id));
+  }
+}
+
+function transferSome(group: Group, random: SeededRandom): void {
+  const leader = someLeader(group, random);
+  const to = random.chance(0.3) ? '' : random.pick(group.members).id;
+  leader.change(random.uint32(), transferring(to));
 }
 
 function crashOrRestart(member: Member): void {
@@ -139,7 +182,31 @@ function healed(group: Group): number {
   group.pass(1_500);
   const before = group.committed.length;
   group.leader?.propose(-1, 'healed');
-  group.pass(100);
-  if (group.committed.length <= before) throw new Error('a healed group commits nothing');
+  group.pass(200);
+  if (group.committed.length <= before)
+    throw new Error(
+      'a healed group commits nothing' +
+        JSON.stringify(
+          group.members.map((m) => [
+            m.id,
+            m.isUp,
+            m.isRemoved,
+            m.state.role,
+            m.state.durable.term,
+            m.state.commit,
+            m.state.durable.log.last.index,
+            group
+              .membersOf(m.id)
+              .map((x) => x.id + (x.learner ? 'L' : ''))
+              .join(' '),
+          ]),
+        ),
+    );
+  const { leader } = group;
+  for (const { id } of leader === undefined ? [] : group.membersOf(leader.id)) {
+    const { applied, commit } = group.member(id).state;
+    const isLast = applied === group.committed.length;
+    if (!isLast) throw new Error(`${id} has not applied all: ${applied} of ${commit}`);
+  }
   return group.committed.length;
 }

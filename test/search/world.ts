@@ -140,7 +140,7 @@ export class World {
       others: waiting.map((id) => member(id, MemberState.WAITING)),
     };
     const incarnations = new Map([...members, ...waiting].map((id) => [id, 1]));
-    world.registry = { clusterId: view.clusterId, view, incarnations };
+    world.registry = { clusterId: view.clusterId, view, incarnations, forgotten: 0 };
     world.views.push(view);
     for (const id of [...members, ...waiting]) world.#boot(id, 1);
     world.now += 3 * tickMs;
@@ -702,6 +702,7 @@ export class World {
 }
 
 const emptyState: RegistryState = {
+  forgotten: 0,
   clusterId: new Uint8Array(16),
   view: {
     chainId: 1,

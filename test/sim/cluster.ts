@@ -1,3 +1,4 @@
+import { of } from 'rxjs';
 import { type Timing, timingDefault } from '../../src/base/timing.js';
 import { emptyStore, openStore } from '../../src/chain/open-store.js';
 import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
@@ -15,7 +16,7 @@ import { Coverage } from './coverage.js';
 import { Ghost } from './ghost.js';
 import { Network } from './network.js';
 import { SimProcess } from './process.js';
-import { RaftGhost } from './raft-ghost.js';
+import { RaftWatch } from './raft-watch.js';
 import { Schedule, type SeededRandom } from './schedule.js';
 import { Spans } from './spans.js';
 
@@ -70,7 +71,9 @@ export class SimCluster {
   readonly remains: { readonly id: string; readonly disk: MemoryEngine }[] = [];
   readonly coverage = new Coverage();
   readonly ghost = new Ghost(this.coverage);
-  readonly raftGhost = new RaftGhost();
+  readonly raftWatch = new RaftWatch();
+  /** Small in most runs, so that logs lose their beginnings. */
+  readonly #raftLimits: { readonly snapshotEntries: number; readonly keptEntries: number };
   readonly answers = new Answers(this.schedule);
   readonly spans: Spans;
   readonly places: readonly Place[];
@@ -90,6 +93,10 @@ export class SimCluster {
     this.#ignoreSync = options.ignoreSync ?? false;
     this.#drift = options.drift ?? this.timing.drift * 0.99;
     this.network = new Network(this.schedule, this.random.fork());
+    this.#raftLimits = {
+      snapshotEntries: this.random.pick([5, 20, 4_096]),
+      keptEntries: this.random.int(6),
+    };
     const count = (kind: PlaceKind, n: number): Place[] =>
       Array.from({ length: n }, (_, i) => ({
         kind,
@@ -291,7 +298,10 @@ export class SimCluster {
     const { clock, random } = process;
     const raft = await startRaft({
       id: place.id,
-      peers: new Map(this.of('coordinator').map(({ id }) => [id, addressOf(id)])),
+      address: addressOf(place.id),
+      founders: new Map(this.of('coordinator').map(({ id }) => [id, addressOf(id)])),
+      clusterId: () => registry.state.clusterId,
+      ...this.#raftLimits,
       clock,
       random,
       timing: this.timing,
@@ -311,9 +321,16 @@ export class SimCluster {
     });
     place.raft = raft;
     place.coordinator = coordinator;
-    this.raftGhost.watch(place.id, process, raft.state);
+    this.raftWatch.watch(place.id, process, raft.state);
     let wasLeader = false;
-    raft.status$.subscribe(({ role, term }) => {
+    let snapshot = raft.status.snapshot;
+    raft.status$.subscribe(({ role, term, first, ...status }) => {
+      if (process.isDead) return;
+      if (status.snapshot > snapshot) {
+        snapshot = status.snapshot;
+        const isOthers = first === snapshot + 1 && raft.state.limits.keptEntries > 0;
+        this.coverage.count(isOthers ? 'coordinator snapshot sent' : 'coordinator snapshot taken');
+      }
       const isLeader = role === 'leader';
       if (isLeader && !wasLeader) this.#elected(place.id, raft, term);
       wasLeader = isLeader;
@@ -416,7 +433,7 @@ export class SimCluster {
       random: process.random,
       timing: this.timing,
       views: {
-        addresses: this.of('coordinator').map(({ id }) => addressOf(id)),
+        addresses$: of(this.of('coordinator').map(({ id }) => addressOf(id))),
         dialer: this.network.dialer(process, 'views'),
       },
       nodes: this.network.dialer(process, 'session'),

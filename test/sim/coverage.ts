@@ -18,6 +18,8 @@ export const mustMeet = [
   'disk error',
   'session expired',
   'traced write',
+  'coordinator snapshot taken',
+  'coordinator snapshot sent',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

@@ -1,10 +1,12 @@
 import { replay } from '../../src/chain/replay.js';
 import { replayEntries } from '../../src/coordinator/replay.js';
+import { decodeRegistry } from '../../src/coordinator/snapshot.js';
 import { readIdentity } from '../../src/log/data-folder.js';
 import type { EventLog } from '../../src/log/event-log.js';
 import { HighWater } from '../../src/log/high-water.js';
 import { openLog } from '../../src/log/open-log.js';
-import { readDurable } from '../../src/raft/vote-record.js';
+import { readDurable } from '../../src/raft/durable-record.js';
+import { snapshotId } from '../../src/raft/state.js';
 import { KeptOutput } from '../../tools/lab/log-io.js';
 import { LogFolder } from '../../tools/log/folder.js';
 import { verifyFolder } from '../../tools/log/verify.js';
@@ -65,8 +67,12 @@ async function compareCoordinator(place: Place): Promise<void> {
     "a member's term and vote are those of its disk",
     { id: place.id },
   );
+  const { snapshot } = durable;
   const registry = replayEntries(
-    durable.log.between(1, state.applied).flatMap(({ entries }) => entries),
+    durable.log
+      .between(snapshotId(snapshot).index + 1, state.applied)
+      .flatMap(({ entries }) => entries),
+    snapshot === undefined ? undefined : decodeRegistry(snapshot.state),
   );
   check(
     registry.view.epoch === (place.coordinator?.view?.epoch ?? 0),

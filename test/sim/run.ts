@@ -179,10 +179,10 @@ class Run {
   }
 
   async #until(time: number): Promise<void> {
-    const { schedule, ghost, raftGhost } = this.#cluster;
+    const { schedule, ghost, raftWatch } = this.#cluster;
     await schedule.runUntil(time, () => {
       ghost.check();
-      raftGhost.check();
+      raftWatch.check();
       const { failure: found, answers, spans } = this.#cluster;
       const failure = found ?? answers.failure ?? this.#workload.failure ?? spans.failure;
       if (failure !== undefined) throw failure;

@@ -44,6 +44,7 @@ t.test(
       trace: noBytes,
       payload,
       checksum: payloadChecksum(payload),
+      isGroup: false,
     };
     // Straight into the log, past the core: the log alone drives what follows.
     head?.log?.append([encodeBlock({ chainId: 1, previous, entries: [entry] })]);

@@ -2,7 +2,7 @@ import { ChannelCredentials } from '@grpc/grpc-js';
 import { replayEntries } from '../../src/coordinator/replay.js';
 import { ChainClient, type InspectResponse } from '../../src/gen/keychaindb/v1/chain.js';
 import type { Envelope } from '../../src/gen/keychaindb/v1/log.js';
-import { readVote } from '../../src/raft/vote-record.js';
+import { readVote } from '../../src/raft/durable-record.js';
 import { diff } from '../log/diff.js';
 import { LogFolder } from '../log/folder.js';
 import { replay } from '../log/replay.js';

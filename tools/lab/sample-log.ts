@@ -113,6 +113,7 @@ function entryOf(
     trace: new Uint8Array(0),
     payload,
     checksum: payloadChecksum(payload),
+    isGroup: false,
   };
 }
 

@@ -41,7 +41,7 @@ export async function bisect(dir: string, flags: BisectFlags, io: LogIo): Promis
   const committed = (await watermarkOf(folder))?.index ?? (await folder.lastIndex());
   const until = flags.until ?? committed;
   if (flags.from > until) throw badFlag('--from', `${flags.from} lies behind --until, ${until}`);
-  const good = { state: stateOf(kind, { keepsValues: true }) };
+  const good = { state: await stateOf(folder, { keepsValues: true }) };
   await fold(folder, good.state, { until: flags.from }, io);
   if (good.state.at.index < flags.from) throw missing(folder, good.state, flags.from);
   if (!(await passes(good.state))) {

@@ -2,7 +2,12 @@ import { noBytes, toHex } from '../../src/base/bytes.js';
 import { KeychainError } from '../../src/base/errors.js';
 import { cut, padded } from '../../src/base/terminal-text.js';
 import { type Member, RegistryCommand } from '../../src/gen/keychaindb/v1/coordinator.js';
-import { ChainRecord, type Envelope, type RequestId } from '../../src/gen/keychaindb/v1/log.js';
+import {
+  ChainRecord,
+  type Envelope,
+  RaftGroup,
+  type RequestId,
+} from '../../src/gen/keychaindb/v1/log.js';
 import type { FolderKind } from '../../src/log/data-folder.js';
 import { traceIdOf } from '../../src/telemetry/trace-context.js';
 import { jsonOf, shown, timeOf } from './text.js';
@@ -28,6 +33,7 @@ export const nobody: EntryView = {
     trace: noBytes,
     payload: noBytes,
     checksum: 0,
+    isGroup: false,
   },
   type: '',
   name: undefined,
@@ -38,7 +44,7 @@ export const nobody: EntryView = {
 export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as const;
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
-  ...['start-join', 'promote', 'reinstate', 'leader'],
+  ...['start-join', 'promote', 'reinstate', 'leader', 'change-group'],
 ] as const;
 
 export type EntryType = string;
@@ -79,6 +85,7 @@ function nodeView(entry: Envelope): EntryView {
 }
 
 function coordinatorView(entry: Envelope): EntryView {
+  if (entry.isGroup) return groupView(entry);
   // A leader begins its term with an entry of its own, without a command (Raft §8).
   if (entry.payload.byteLength === 0) return plainView(entry, 'leader', {});
   const { command } = RegistryCommand.decode(entry.payload);
@@ -105,6 +112,13 @@ function coordinatorView(entry: Envelope): EntryView {
     case undefined:
       throw new Error('a command that this version does not know');
   }
+}
+
+/** The coordinators from this entry on. */
+function groupView(entry: Envelope): EntryView {
+  const { members, removed } = RaftGroup.decode(entry.payload);
+  const named = members.map(({ id, learner }) => (learner ? `${id} (learner)` : id));
+  return plainView(entry, 'change-group', { members: named, removed });
 }
 
 function plainView(

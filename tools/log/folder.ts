@@ -10,7 +10,7 @@ import type { StorageEngine } from '../../src/log/engine.js';
 import { type LogBlock, origin } from '../../src/log/event-log.js';
 import { HighWater, type SyncedThrough } from '../../src/log/high-water.js';
 import { blockIndexOf, blockKey, blockPrefix, endOfPrefix } from '../../src/log/keys.js';
-import { damageOf, gapBefore } from '../../src/log/open-log.js';
+import { damageOf, gapBefore, readLogStart } from '../../src/log/open-log.js';
 import { nameOf, unseal } from '../../src/log/record.js';
 import { RocksEngine } from '../../src/log/rocks-engine.js';
 
@@ -44,6 +44,7 @@ export class LogFolder {
   readonly highWater: SyncedThrough | undefined;
   readonly engine: StorageEngine;
   #clusterId = '';
+  #start = origin;
 
   private constructor(
     dir: string,
@@ -81,6 +82,7 @@ export class LogFolder {
     }
     refuseNewer(identity, dir);
     const folder = new LogFolder(dir, engine, identity, highWater);
+    folder.#start = await startOf(folder);
     folder.#clusterId = identity.clusterId || (await clusterSeen(folder));
     return folder;
   }
@@ -88,6 +90,11 @@ export class LogFolder {
   /** Hex; empty where the process has joined none, or what says it can't be read. */
   get clusterId(): string {
     return this.#clusterId;
+  }
+
+  /** The end of the newest block that was dropped, as a snapshot stands for it; `origin` where none was. */
+  get start(): EntryId {
+    return this.#start;
   }
 
   /** `node-1`: whose log it is. */
@@ -118,16 +125,17 @@ export class LogFolder {
       yield [key, unseal(key, sealed)];
   }
 
-  /** Index of the newest entry; 0 where there is none. */
+  /** Index of the newest entry; 0 where there never was one. */
   async lastIndex(): Promise<number> {
     for await (const [key] of this.engine.scan({ ...allBlocks, reverse: true, limit: 1 })) {
-      return blockIndexOf(key);
+      return Math.max(this.#start.index, blockIndexOf(key));
     }
-    return 0;
+    return this.#start.index;
   }
 
-  /** The block that holds an entry; undefined where the log ends before it. Throws CORRUPT. */
+  /** The block that holds an entry; undefined where the log ends before it, or begins behind it. Throws CORRUPT. */
   async blockOf(index: number): Promise<LogBlock | undefined> {
+    if (index <= this.#start.index) return undefined;
     const range = { gte: blockKey(index), lt: endOfPrefix(blockPrefix), limit: 1 };
     for await (const [key, sealed] of this.engine.scan(range)) {
       const block = decodeBlock(unseal(key, sealed));
@@ -138,8 +146,9 @@ export class LogFolder {
 
   /** The log from the block on that holds entry `from`; what is damaged is told where it stands. */
   async *found(from = 1): AsyncIterable<Found> {
-    let last: EntryId | undefined = from <= 1 ? origin : undefined;
-    const range = { gte: blockKey(Math.max(1, from)), lt: endOfPrefix(blockPrefix) };
+    const begin = this.#start.index + 1;
+    let last: EntryId | undefined = from <= begin ? this.#start : undefined;
+    const range = { gte: blockKey(Math.max(begin, from)), lt: endOfPrefix(blockPrefix) };
     for await (const [key, sealed] of this.engine.scan(range)) {
       const block = decoded(key, sealed);
       if ('message' in block) {
@@ -276,4 +285,9 @@ async function filesOf(dir: string): Promise<string> {
 async function fileBeside(dir: string): Promise<Pick<StorageEngine, 'readHighWater'>> {
   const bytes = await readFile(join(dir, 'high-water')).catch(() => undefined);
   return { readHighWater: () => Promise.resolve(bytes) };
+}
+
+/** Where it can't be read, the gap before the first block tells of it. */
+async function startOf({ engine }: LogFolder): Promise<EntryId> {
+  return readLogStart((key) => engine.get(key)).catch(() => origin);
 }

@@ -39,7 +39,7 @@ export async function replay(dir: string, flags: ReplayFlags, io: LogIo): Promis
   const committed = await watermarkOf(folder);
   const until = flags.until ?? live?.hashedAt?.index ?? committed?.index ?? Number.MAX_SAFE_INTEGER;
   const filter = filterOf(kind, flags);
-  const state = stateOf(kind, {
+  const state = await stateOf(folder, {
     keepsValues: flags.step || flags.state || flags.key !== undefined,
   });
   const progress = io.progress(until);
@@ -86,6 +86,7 @@ export async function fold(
   each: (entry: Envelope, change: StateChange) => void | Promise<void> = () => undefined,
 ): Promise<void> {
   const from = state.at.index + 1;
+  if (until < state.at.index) throw forgotten(folder, until, state.at.index);
   const progress = io.progress(Math.min(until, await folder.lastIndex()), from - 1);
   for await (const block of folder.blocks(from)) {
     for (const entry of block.entries) {
@@ -104,6 +105,13 @@ export async function watermarkOf(folder: LogFolder): Promise<EntryId | undefine
   if (folder.identity.kind !== 'node') return undefined;
   const bytes = await folder.get(watermarkKey);
   return bytes === undefined ? origin : EntryId.decode(bytes);
+}
+
+function forgotten(folder: LogFolder, wanted: number, from: number): KeychainError {
+  return new KeychainError(
+    'REVISION_NOT_FOUND',
+    `the state at entry ${wanted} is not known any more: the log of ${folder.name} begins with a snapshot at ${from}`,
+  );
 }
 
 export function missing(folder: LogFolder, { at }: LogState, wanted: number): KeychainError {

@@ -3,11 +3,14 @@ import { entryBlock, Replay, type ReplayedObject } from '../../src/chain/replay.
 import { emptyRegistry } from '../../src/coordinator/registry.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import { registryHash, replayEntry } from '../../src/coordinator/replay.js';
+import { decodeRegistry } from '../../src/coordinator/snapshot.js';
 import type { Member, View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { EntryId, Envelope } from '../../src/gen/keychaindb/v1/log.js';
-import type { FolderKind } from '../../src/log/data-folder.js';
 import { type LogBlock, origin } from '../../src/log/event-log.js';
+import { readSnapshot } from '../../src/raft/durable-record.js';
+import { snapshotId } from '../../src/raft/state.js';
 import { stateName } from '../../src/telemetry/view-spans.js';
+import type { LogFolder } from './folder.js';
 import { some } from './progress.js';
 import { jsonOf, shown } from './text.js';
 
@@ -41,11 +44,16 @@ export interface LogState {
   part(key: Uint8Array): Part;
 }
 
-export function stateOf(
-  kind: FolderKind,
+/** The state before the first entry that is kept: that of a snapshot where the log has lost its beginning. */
+export async function stateOf(
+  folder: LogFolder,
   options: { readonly keepsValues?: boolean } = {},
-): LogState {
-  return kind === 'node' ? new ChainLogState(new Replay(options)) : new RegistryLogState();
+): Promise<LogState> {
+  if (folder.identity.kind === 'node') return new ChainLogState(new Replay(options));
+  if (folder.start.index === 0) return new RegistryLogState();
+  const snapshot = await readSnapshot((key) => folder.get(key));
+  if (snapshot === undefined) return new RegistryLogState();
+  return new RegistryLogState(decodeRegistry(snapshot.state), snapshotId(snapshot));
 }
 
 const nothing: Part = { text: '', json: null };

@@ -1,5 +1,6 @@
 import { AssertionError } from '../../src/base/assert.js';
 import { fromMapKey, toHex, toMapKey } from '../../src/base/bytes.js';
+import { KeychainError } from '../../src/base/errors.js';
 import { emptyLedger } from '../../src/chain/fold.js';
 import { rememberSession } from '../../src/chain/node-store.js';
 import { decodeObject } from '../../src/chain/objects.js';
@@ -9,7 +10,13 @@ import { objectDigest } from '../../src/chain/state-hash.js';
 import { exitCodes } from '../../src/cmd/exit-codes.js';
 import { emptyRegistry } from '../../src/coordinator/registry.js';
 import { registryHash, replayEntry } from '../../src/coordinator/replay.js';
-import { ChainRecord, type EntryId, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
+import { decodeRegistry } from '../../src/coordinator/snapshot.js';
+import {
+  ChainRecord,
+  type EntryId,
+  type Envelope,
+  type RaftSnapshot,
+} from '../../src/gen/keychaindb/v1/log.js';
 import { type LogBlock, origin, sameEntry } from '../../src/log/event-log.js';
 import {
   blockKey,
@@ -21,7 +28,8 @@ import {
 } from '../../src/log/keys.js';
 import { behindOf, checkMarkers, damageOf } from '../../src/log/open-log.js';
 import { nameOf, unseal } from '../../src/log/record.js';
-import { readVote } from '../../src/raft/vote-record.js';
+import { readSnapshot, readVote } from '../../src/raft/durable-record.js';
+import { snapshotId } from '../../src/raft/state.js';
 import { describeDamage, LogFolder } from './folder.js';
 import { counted, some } from './progress.js';
 import { watermarkOf } from './replay.js';
@@ -60,7 +68,10 @@ export async function verifyFolder(
   io: LogIo,
 ): Promise<number> {
   const found = new Findings();
-  const replay = folder.identity.kind === 'node' ? new NodeCheck() : new CoordinatorCheck();
+  const replay =
+    folder.identity.kind === 'node'
+      ? new NodeCheck()
+      : new CoordinatorCheck(await snapshotOf(folder, found), folder.start);
   await checkRecords(folder, found);
   const walked = await walk(folder, replay, found, io);
   await checkEnd(folder, walked.last, found);
@@ -121,8 +132,8 @@ async function walk(
 ): Promise<Walked> {
   const progress = io.progress(await folder.lastIndex());
   const generations: number[] = [];
-  let [last, blocks, entries, at, after] = [origin, 0, 0, 0, 0];
-  if (found.isComparable) await check.reached(folder, origin, found);
+  let [last, blocks, entries, at, after] = [folder.start, 0, 0, 0, 0];
+  if (found.isComparable) await check.reached(folder, folder.start, found);
   for await (const item of folder.found()) {
     if (item.type === 'damage') {
       const { damage } = item;
@@ -333,15 +344,51 @@ function sessionText(session: Session | undefined): string {
   return `answered below ${answeredBelow}, outcomes ${kept.join(' ') || 'none'}`;
 }
 
-/** A coordinator: terms, the vote, and views that follow from each other. */
+/** The snapshot that stands for what a coordinator's log has dropped, or will. */
+async function snapshotOf(folder: LogFolder, found: Findings): Promise<RaftSnapshot | undefined> {
+  try {
+    const snapshot = await readSnapshot((key) => folder.get(key));
+    if (folder.start.index > snapshotId(snapshot).index) {
+      const what = `the log begins after entry ${folder.start.index}, and no snapshot stands for what was before it`;
+      found.add('state', folder.start.index, what);
+    }
+    return snapshot;
+  } catch (error) {
+    found.add('records', undefined, KeychainError.from(error).message);
+    return undefined;
+  }
+}
+
+/** A coordinator: terms, the vote, views that follow from each other, and a snapshot that is what its log folds to. */
 class CoordinatorCheck implements LogCheck {
   #state = emptyRegistry;
   #last = origin;
+  readonly #snapshot: RaftSnapshot | undefined;
   what = '';
 
+  /** What was dropped is known by the snapshot alone, from its end on. */
+  #isKnown: boolean;
+
+  constructor(snapshot: RaftSnapshot | undefined, start: EntryId) {
+    this.#snapshot = snapshot;
+    this.#last = start;
+    const at = snapshotId(snapshot);
+    this.#isKnown = start.index === at.index || start.index === 0;
+    if (start.index === at.index && snapshot !== undefined) {
+      this.#state = decodeRegistry(snapshot.state);
+    }
+  }
+
   take(_block: LogBlock, entry: Envelope): void {
-    this.#state = replayEntry(this.#state, entry)?.state ?? this.#state;
     this.#last = entry;
+    if (this.#isKnown) this.#state = replayEntry(this.#state, entry)?.state ?? this.#state;
+    if (this.#snapshot === undefined || entry.index !== snapshotId(this.#snapshot).index) return;
+    const stored = decodeRegistry(this.#snapshot.state);
+    if (this.#isKnown && registryHash(this.#state) !== registryHash(stored)) {
+      throw new Contradiction('the snapshot that ends here is not what the log folds to');
+    }
+    this.#state = stored;
+    this.#isKnown = true;
   }
 
   reached(): Promise<void> {

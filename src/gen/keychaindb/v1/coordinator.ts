@@ -19,7 +19,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { EntryId } from "./log.js";
+import { EntryId, RaftSnapshot } from "./log.js";
 
 /** Membership: views of the chain, the registry's commands and events, heartbeats. */
 
@@ -75,6 +75,8 @@ export interface View {
 }
 
 export interface GetMembersRequest {
+  /** As this coordinator has it, also where there is no leader to ask. */
+  readonly stale: boolean;
 }
 
 export interface GetMembersResponse {
@@ -111,18 +113,64 @@ export interface RemoveFromClusterRequest {
 export interface RemoveFromClusterResponse {
 }
 
+export interface TransferLeadershipRequest {
+  /** Empty: the coordinator with the longest log. */
+  readonly id: string;
+}
+
+export interface TransferLeadershipResponse {
+  /** Who leads now. */
+  readonly leader: string;
+}
+
 export interface ClusterStatusRequest {
+  /** Only what this coordinator knows of itself; else it asks the others too. */
+  readonly local: boolean;
 }
 
 export interface ClusterStatusResponse {
   readonly members: { [key: string]: string };
   readonly leader: string;
   readonly term: number;
+  /** One for each member of the group. */
+  readonly coordinators: readonly CoordinatorStatus[];
 }
 
 export interface ClusterStatusResponse_MembersEntry {
   readonly key: string;
   readonly value: string;
+}
+
+export interface CoordinatorStatus {
+  readonly id: string;
+  readonly address: string;
+  /** It gets the log and has no vote yet. */
+  readonly learner: boolean;
+  /** It was asked and answered; else only id, address and learner say something. */
+  readonly answered: boolean;
+  /** follower, pre-candidate, candidate or leader. */
+  readonly role: string;
+  readonly term: number;
+  /** The leader that it knows; empty: none. */
+  readonly leader: string;
+  readonly commit: number;
+  readonly applied: number;
+  /** The newest entry of its log, the first one that is kept, and the one that its snapshot ends with; 0: none. */
+  readonly last: number;
+  readonly first: number;
+  readonly snapshot: number;
+  /** Committed entries, as far as anybody who answered knows, that it hasn't applied. */
+  readonly lag: number;
+  readonly version: string;
+}
+
+export interface SnapshotClusterRequest {
+}
+
+/** What `cluster restore` starts from. */
+export interface SnapshotClusterResponse {
+  readonly snapshot: RaftSnapshot | undefined;
+  readonly clusterId: Uint8Array;
 }
 
 export interface WatchViewsRequest {
@@ -177,6 +225,8 @@ export interface CoordinatorPush {
   readonly gone: boolean;
   /** With `gone`: the highest incarnation that was ever registered under this id. */
   readonly newestIncarnation: number;
+  /** host:port of every coordinator, where it is not empty. */
+  readonly coordinators: readonly string[];
 }
 
 /** The payload of a Raft entry. */
@@ -232,6 +282,21 @@ export interface ChangeView {
 export interface MemberName {
   readonly id: string;
   readonly incarnation: number;
+}
+
+/** The registry, as it stands in a snapshot of the coordinators' log. */
+export interface RegistrySnapshot {
+  readonly view:
+    | View
+    | undefined;
+  /** The highest incarnation that each id had; of ids that were removed long ago only the highest of all is kept. */
+  readonly incarnations: { [key: string]: number };
+  readonly forgotten: number;
+}
+
+export interface RegistrySnapshot_IncarnationsEntry {
+  readonly key: string;
+  readonly value: number;
 }
 
 /** What applying a command answered. */
@@ -434,11 +499,14 @@ export const View: MessageFns<View> = {
 };
 
 function createBaseGetMembersRequest(): GetMembersRequest {
-  return {};
+  return { stale: false };
 }
 
 export const GetMembersRequest: MessageFns<GetMembersRequest> = {
-  encode(_: GetMembersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: GetMembersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stale !== false) {
+      writer.uint32(8).bool(message.stale);
+    }
     return writer;
   },
 
@@ -455,6 +523,14 @@ export const GetMembersRequest: MessageFns<GetMembersRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.stale = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -860,12 +936,107 @@ export const RemoveFromClusterResponse: MessageFns<RemoveFromClusterResponse> = 
   },
 };
 
+function createBaseTransferLeadershipRequest(): TransferLeadershipRequest {
+  return { id: "" };
+}
+
+export const TransferLeadershipRequest: MessageFns<TransferLeadershipRequest> = {
+  encode(message: TransferLeadershipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TransferLeadershipRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransferLeadershipRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTransferLeadershipResponse(): TransferLeadershipResponse {
+  return { leader: "" };
+}
+
+export const TransferLeadershipResponse: MessageFns<TransferLeadershipResponse> = {
+  encode(message: TransferLeadershipResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.leader !== "") {
+      writer.uint32(10).string(message.leader);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TransferLeadershipResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTransferLeadershipResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.leader = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseClusterStatusRequest(): ClusterStatusRequest {
-  return {};
+  return { local: false };
 }
 
 export const ClusterStatusRequest: MessageFns<ClusterStatusRequest> = {
-  encode(_: ClusterStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ClusterStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.local !== false) {
+      writer.uint32(8).bool(message.local);
+    }
     return writer;
   },
 
@@ -882,6 +1053,14 @@ export const ClusterStatusRequest: MessageFns<ClusterStatusRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.local = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -896,7 +1075,7 @@ export const ClusterStatusRequest: MessageFns<ClusterStatusRequest> = {
 };
 
 function createBaseClusterStatusResponse(): ClusterStatusResponse {
-  return { members: {}, leader: "", term: 0 };
+  return { members: {}, leader: "", term: 0, coordinators: [] };
 }
 
 export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
@@ -909,6 +1088,9 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
     }
     if (message.term !== 0) {
       writer.uint32(24).uint64(message.term);
+    }
+    for (const v of message.coordinators) {
+      CoordinatorStatus.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -951,6 +1133,14 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
             }
 
             message.term = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.coordinators.push(CoordinatorStatus.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -1008,6 +1198,302 @@ export const ClusterStatusResponse_MembersEntry: MessageFns<ClusterStatusRespons
             }
 
             message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCoordinatorStatus(): CoordinatorStatus {
+  return {
+    id: "",
+    address: "",
+    learner: false,
+    answered: false,
+    role: "",
+    term: 0,
+    leader: "",
+    commit: 0,
+    applied: 0,
+    last: 0,
+    first: 0,
+    snapshot: 0,
+    lag: 0,
+    version: "",
+  };
+}
+
+export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
+  encode(message: CoordinatorStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.learner !== false) {
+      writer.uint32(24).bool(message.learner);
+    }
+    if (message.answered !== false) {
+      writer.uint32(32).bool(message.answered);
+    }
+    if (message.role !== "") {
+      writer.uint32(42).string(message.role);
+    }
+    if (message.term !== 0) {
+      writer.uint32(48).uint64(message.term);
+    }
+    if (message.leader !== "") {
+      writer.uint32(58).string(message.leader);
+    }
+    if (message.commit !== 0) {
+      writer.uint32(64).uint64(message.commit);
+    }
+    if (message.applied !== 0) {
+      writer.uint32(72).uint64(message.applied);
+    }
+    if (message.last !== 0) {
+      writer.uint32(80).uint64(message.last);
+    }
+    if (message.first !== 0) {
+      writer.uint32(88).uint64(message.first);
+    }
+    if (message.snapshot !== 0) {
+      writer.uint32(96).uint64(message.snapshot);
+    }
+    if (message.lag !== 0) {
+      writer.uint32(104).uint64(message.lag);
+    }
+    if (message.version !== "") {
+      writer.uint32(114).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CoordinatorStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCoordinatorStatus() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.learner = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.answered = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.role = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.term = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.leader = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.commit = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.applied = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.last = longToNumber(reader.uint64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.first = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.snapshot = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.lag = longToNumber(reader.uint64());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSnapshotClusterRequest(): SnapshotClusterRequest {
+  return {};
+}
+
+export const SnapshotClusterRequest: MessageFns<SnapshotClusterRequest> = {
+  encode(_: SnapshotClusterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotClusterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotClusterRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSnapshotClusterResponse(): SnapshotClusterResponse {
+  return { snapshot: undefined, clusterId: new Uint8Array(0) };
+}
+
+export const SnapshotClusterResponse: MessageFns<SnapshotClusterResponse> = {
+  encode(message: SnapshotClusterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshot !== undefined) {
+      RaftSnapshot.encode(message.snapshot, writer.uint32(10).fork()).join();
+    }
+    if (message.clusterId.length !== 0) {
+      writer.uint32(18).bytes(message.clusterId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotClusterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotClusterResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.snapshot = RaftSnapshot.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clusterId = reader.bytes();
             continue;
           }
         }
@@ -1366,7 +1852,14 @@ export const JoinReport: MessageFns<JoinReport> = {
 };
 
 function createBaseCoordinatorPush(): CoordinatorPush {
-  return { view: undefined, clusterId: new Uint8Array(0), notice: "", gone: false, newestIncarnation: 0 };
+  return {
+    view: undefined,
+    clusterId: new Uint8Array(0),
+    notice: "",
+    gone: false,
+    newestIncarnation: 0,
+    coordinators: [],
+  };
 }
 
 export const CoordinatorPush: MessageFns<CoordinatorPush> = {
@@ -1385,6 +1878,9 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
     }
     if (message.newestIncarnation !== 0) {
       writer.uint32(40).uint64(message.newestIncarnation);
+    }
+    for (const v of message.coordinators) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -1440,6 +1936,14 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
             }
 
             message.newestIncarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.coordinators.push(reader.string());
             continue;
           }
         }
@@ -1854,6 +2358,134 @@ export const MemberName: MessageFns<MemberName> = {
   },
 };
 
+function createBaseRegistrySnapshot(): RegistrySnapshot {
+  return { view: undefined, incarnations: {}, forgotten: 0 };
+}
+
+export const RegistrySnapshot: MessageFns<RegistrySnapshot> = {
+  encode(message: RegistrySnapshot, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.view !== undefined) {
+      View.encode(message.view, writer.uint32(10).fork()).join();
+    }
+    globalThis.Object.entries(message.incarnations).forEach(([key, value]: [string, number]) => {
+      RegistrySnapshot_IncarnationsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    if (message.forgotten !== 0) {
+      writer.uint32(24).uint64(message.forgotten);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegistrySnapshot {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegistrySnapshot() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.view = View.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = RegistrySnapshot_IncarnationsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.incarnations[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.forgotten = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRegistrySnapshot_IncarnationsEntry(): RegistrySnapshot_IncarnationsEntry {
+  return { key: "", value: 0 };
+}
+
+export const RegistrySnapshot_IncarnationsEntry: MessageFns<RegistrySnapshot_IncarnationsEntry> = {
+  encode(message: RegistrySnapshot_IncarnationsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).uint64(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegistrySnapshot_IncarnationsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegistrySnapshot_IncarnationsEntry() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseRegistryResult(): RegistryResult {
   return { reason: "", message: "", view: undefined };
 }
@@ -1972,6 +2604,17 @@ export const CoordinatorService = {
       Buffer.from(RemoveFromClusterResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RemoveFromClusterResponse => RemoveFromClusterResponse.decode(value),
   },
+  transferLeadership: {
+    path: "/keychaindb.v1.Coordinator/TransferLeadership" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: TransferLeadershipRequest): Buffer =>
+      Buffer.from(TransferLeadershipRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): TransferLeadershipRequest => TransferLeadershipRequest.decode(value),
+    responseSerialize: (value: TransferLeadershipResponse): Buffer =>
+      Buffer.from(TransferLeadershipResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): TransferLeadershipResponse => TransferLeadershipResponse.decode(value),
+  },
   clusterStatus: {
     path: "/keychaindb.v1.Coordinator/ClusterStatus" as const,
     requestStream: false as const,
@@ -1981,6 +2624,17 @@ export const CoordinatorService = {
     responseSerialize: (value: ClusterStatusResponse): Buffer =>
       Buffer.from(ClusterStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ClusterStatusResponse => ClusterStatusResponse.decode(value),
+  },
+  snapshotCluster: {
+    path: "/keychaindb.v1.Coordinator/SnapshotCluster" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SnapshotClusterRequest): Buffer =>
+      Buffer.from(SnapshotClusterRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SnapshotClusterRequest => SnapshotClusterRequest.decode(value),
+    responseSerialize: (value: SnapshotClusterResponse): Buffer =>
+      Buffer.from(SnapshotClusterResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SnapshotClusterResponse => SnapshotClusterResponse.decode(value),
   },
   watchViews: {
     path: "/keychaindb.v1.Coordinator/WatchViews" as const,
@@ -2009,7 +2663,9 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
+  transferLeadership: handleUnaryCall<TransferLeadershipRequest, TransferLeadershipResponse>;
   clusterStatus: handleUnaryCall<ClusterStatusRequest, ClusterStatusResponse>;
+  snapshotCluster: handleUnaryCall<SnapshotClusterRequest, SnapshotClusterResponse>;
   watchViews: handleServerStreamingCall<WatchViewsRequest, View>;
   /** Between our own processes: a node beats to every coordinator; views come back on the same stream. */
   heartbeat: handleBidiStreamingCall<NodeHeartbeat, CoordinatorPush>;
@@ -2091,6 +2747,21 @@ export interface CoordinatorClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RemoveFromClusterResponse) => void,
   ): ClientUnaryCall;
+  transferLeadership(
+    request: TransferLeadershipRequest,
+    callback: (error: ServiceError | null, response: TransferLeadershipResponse) => void,
+  ): ClientUnaryCall;
+  transferLeadership(
+    request: TransferLeadershipRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: TransferLeadershipResponse) => void,
+  ): ClientUnaryCall;
+  transferLeadership(
+    request: TransferLeadershipRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: TransferLeadershipResponse) => void,
+  ): ClientUnaryCall;
   clusterStatus(
     request: ClusterStatusRequest,
     callback: (error: ServiceError | null, response: ClusterStatusResponse) => void,
@@ -2105,6 +2776,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ClusterStatusResponse) => void,
+  ): ClientUnaryCall;
+  snapshotCluster(
+    request: SnapshotClusterRequest,
+    callback: (error: ServiceError | null, response: SnapshotClusterResponse) => void,
+  ): ClientUnaryCall;
+  snapshotCluster(
+    request: SnapshotClusterRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SnapshotClusterResponse) => void,
+  ): ClientUnaryCall;
+  snapshotCluster(
+    request: SnapshotClusterRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SnapshotClusterResponse) => void,
   ): ClientUnaryCall;
   watchViews(request: WatchViewsRequest, options?: Partial<CallOptions>): ClientReadableStream<View>;
   watchViews(

@@ -39,6 +39,36 @@ export interface Envelope {
   readonly payload: Uint8Array;
   /** CRC-32 of the payload. */
   readonly checksum: number;
+  /** In Raft: the payload is a RaftGroup, the members from this entry on. */
+  readonly isGroup: boolean;
+}
+
+/** The members of a Raft group. */
+export interface RaftGroup {
+  readonly members: readonly GroupMember[];
+  /** Ids that were members and never are again, oldest first; the newest 1,000. */
+  readonly removed: readonly string[];
+}
+
+export interface GroupMember {
+  readonly id: string;
+  readonly address: string;
+  /** It gets the log; it doesn't count, and doesn't stand for election. */
+  readonly learner: boolean;
+}
+
+/** Stands for the log through its entry. */
+export interface RaftSnapshot {
+  readonly at:
+    | EntryId
+    | undefined;
+  /** Wall clock of that entry, in milliseconds. */
+  readonly time: number;
+  readonly group:
+    | RaftGroup
+    | undefined;
+  /** What the state machine had made of the log. */
+  readonly state: Uint8Array;
 }
 
 /** The entries of one group commit: the unit of storage, transfer, acknowledgment and truncation. */
@@ -296,6 +326,7 @@ function createBaseEnvelope(): Envelope {
     trace: new Uint8Array(0),
     payload: new Uint8Array(0),
     checksum: 0,
+    isGroup: false,
   };
 }
 
@@ -321,6 +352,9 @@ export const Envelope: MessageFns<Envelope> = {
     }
     if (message.checksum !== 0) {
       writer.uint32(61).fixed32(message.checksum);
+    }
+    if (message.isGroup !== false) {
+      writer.uint32(64).bool(message.isGroup);
     }
     return writer;
   },
@@ -392,6 +426,218 @@ export const Envelope: MessageFns<Envelope> = {
             }
 
             message.checksum = reader.fixed32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.isGroup = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRaftGroup(): RaftGroup {
+  return { members: [], removed: [] };
+}
+
+export const RaftGroup: MessageFns<RaftGroup> = {
+  encode(message: RaftGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.members) {
+      GroupMember.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.removed) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RaftGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRaftGroup() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.members.push(GroupMember.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.removed.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGroupMember(): GroupMember {
+  return { id: "", address: "", learner: false };
+}
+
+export const GroupMember: MessageFns<GroupMember> = {
+  encode(message: GroupMember, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.learner !== false) {
+      writer.uint32(24).bool(message.learner);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GroupMember {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGroupMember() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.learner = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRaftSnapshot(): RaftSnapshot {
+  return { at: undefined, time: 0, group: undefined, state: new Uint8Array(0) };
+}
+
+export const RaftSnapshot: MessageFns<RaftSnapshot> = {
+  encode(message: RaftSnapshot, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.at !== undefined) {
+      EntryId.encode(message.at, writer.uint32(10).fork()).join();
+    }
+    if (message.time !== 0) {
+      writer.uint32(16).uint64(message.time);
+    }
+    if (message.group !== undefined) {
+      RaftGroup.encode(message.group, writer.uint32(26).fork()).join();
+    }
+    if (message.state.length !== 0) {
+      writer.uint32(34).bytes(message.state);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RaftSnapshot {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRaftSnapshot() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.at = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.time = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.group = RaftGroup.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.state = reader.bytes();
             continue;
           }
         }

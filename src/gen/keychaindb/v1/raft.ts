@@ -14,7 +14,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { EntryId, RequestId } from "./log.js";
+import { EntryId, GroupMember, RaftSnapshot, RequestId } from "./log.js";
 
 /** Between coordinators. */
 
@@ -30,12 +30,23 @@ export interface RaftMessage {
     | { readonly $case: "appendResponse"; readonly value: AppendResponse }
     | { readonly $case: "proposal"; readonly value: Proposal }
     | { readonly $case: "proposalResult"; readonly value: ProposalResult }
+    | { readonly $case: "snapshotRequest"; readonly value: SnapshotRequest }
+    | { readonly $case: "timeoutNow"; readonly value: TimeoutNow }
+    | { readonly $case: "readRequest"; readonly value: ReadRequest }
+    | { readonly $case: "readResult"; readonly value: ReadResult }
+    | { readonly $case: "removed"; readonly value: Removed }
     | undefined;
+  /** host:port at which the sender is reached: a member that has just joined knows nobody. */
+  readonly address: string;
 }
 
 export interface VoteRequest {
   readonly preVote: boolean;
-  readonly last: EntryId | undefined;
+  readonly last:
+    | EntryId
+    | undefined;
+  /** The leader asked for this election: nobody stands by it any more. */
+  readonly transfer: boolean;
 }
 
 export interface VoteResponse {
@@ -61,24 +72,62 @@ export interface AppendResponse {
   readonly round: number;
 }
 
+/** Instead of entries that the leader doesn't keep any more; answered as an AppendRequest. */
+export interface SnapshotRequest {
+  readonly snapshot: RaftSnapshot | undefined;
+  readonly round: number;
+}
+
+/** To whom leadership is handed over: stand for election now. */
+export interface TimeoutNow {
+}
+
+/** A follower asks the leader from which index on its state is as new as this request. */
+export interface ReadRequest {
+  readonly id: number;
+}
+
+export interface ReadResult {
+  readonly id: number;
+  /** Empty, or NO_LEADER, OVERLOADED. */
+  readonly reason: string;
+  readonly index: number;
+}
+
+/** The receiver was a member and never is again. */
+export interface Removed {
+}
+
 /** A proposal that a follower passes to the leader, once. */
 export interface Proposal {
   readonly id: number;
   readonly request: RequestId | undefined;
   readonly payload: Uint8Array;
   readonly trace: Uint8Array;
+  /** Instead of a payload. */
+  readonly change: GroupChange | undefined;
+}
+
+/** What an operator asks of the group; learners are promoted by the leader. */
+export interface GroupChange {
+  readonly change: { readonly $case: "add"; readonly value: GroupMember } | {
+    readonly $case: "remove";
+    readonly value: string;
+  } | //
+  /** To this member; empty: to the one with the longest log. */
+  { readonly $case: "transfer"; readonly value: string } | undefined;
 }
 
 export interface ProposalResult {
   readonly id: number;
-  /** Empty, or NO_LEADER, OVERLOADED, OUTCOME_UNKNOWN. */
+  /** Empty, or why there is no result: src/raft/inputs.ts. */
   readonly reason: string;
   readonly index: number;
   readonly result: Uint8Array;
 }
 
 function createBaseRaftMessage(): RaftMessage {
-  return { from: "", to: "", term: 0, clusterId: new Uint8Array(0), message: undefined };
+  return { from: "", to: "", term: 0, clusterId: new Uint8Array(0), message: undefined, address: "" };
 }
 
 export const RaftMessage: MessageFns<RaftMessage> = {
@@ -114,6 +163,24 @@ export const RaftMessage: MessageFns<RaftMessage> = {
       case "proposalResult":
         ProposalResult.encode(message.message.value, writer.uint32(82).fork()).join();
         break;
+      case "snapshotRequest":
+        SnapshotRequest.encode(message.message.value, writer.uint32(98).fork()).join();
+        break;
+      case "timeoutNow":
+        TimeoutNow.encode(message.message.value, writer.uint32(106).fork()).join();
+        break;
+      case "readRequest":
+        ReadRequest.encode(message.message.value, writer.uint32(114).fork()).join();
+        break;
+      case "readResult":
+        ReadResult.encode(message.message.value, writer.uint32(122).fork()).join();
+        break;
+      case "removed":
+        Removed.encode(message.message.value, writer.uint32(130).fork()).join();
+        break;
+    }
+    if (message.address !== "") {
+      writer.uint32(90).string(message.address);
     }
     return writer;
   },
@@ -211,6 +278,54 @@ export const RaftMessage: MessageFns<RaftMessage> = {
             message.message = { $case: "proposalResult", value: ProposalResult.decode(reader, reader.uint32()) };
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.message = { $case: "snapshotRequest", value: SnapshotRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.message = { $case: "timeoutNow", value: TimeoutNow.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.message = { $case: "readRequest", value: ReadRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.message = { $case: "readResult", value: ReadResult.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.message = { $case: "removed", value: Removed.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -225,7 +340,7 @@ export const RaftMessage: MessageFns<RaftMessage> = {
 };
 
 function createBaseVoteRequest(): VoteRequest {
-  return { preVote: false, last: undefined };
+  return { preVote: false, last: undefined, transfer: false };
 }
 
 export const VoteRequest: MessageFns<VoteRequest> = {
@@ -235,6 +350,9 @@ export const VoteRequest: MessageFns<VoteRequest> = {
     }
     if (message.last !== undefined) {
       EntryId.encode(message.last, writer.uint32(18).fork()).join();
+    }
+    if (message.transfer !== false) {
+      writer.uint32(24).bool(message.transfer);
     }
     return writer;
   },
@@ -266,6 +384,14 @@ export const VoteRequest: MessageFns<VoteRequest> = {
             }
 
             message.last = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.transfer = reader.bool();
             continue;
           }
         }
@@ -496,8 +622,249 @@ export const AppendResponse: MessageFns<AppendResponse> = {
   },
 };
 
+function createBaseSnapshotRequest(): SnapshotRequest {
+  return { snapshot: undefined, round: 0 };
+}
+
+export const SnapshotRequest: MessageFns<SnapshotRequest> = {
+  encode(message: SnapshotRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshot !== undefined) {
+      RaftSnapshot.encode(message.snapshot, writer.uint32(10).fork()).join();
+    }
+    if (message.round !== 0) {
+      writer.uint32(16).uint64(message.round);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.snapshot = RaftSnapshot.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.round = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTimeoutNow(): TimeoutNow {
+  return {};
+}
+
+export const TimeoutNow: MessageFns<TimeoutNow> = {
+  encode(_: TimeoutNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TimeoutNow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTimeoutNow() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReadRequest(): ReadRequest {
+  return { id: 0 };
+}
+
+export const ReadRequest: MessageFns<ReadRequest> = {
+  encode(message: ReadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReadResult(): ReadResult {
+  return { id: 0, reason: "", index: 0 };
+}
+
+export const ReadResult: MessageFns<ReadResult> = {
+  encode(message: ReadResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.index !== 0) {
+      writer.uint32(24).uint64(message.index);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadResult() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.index = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRemoved(): Removed {
+  return {};
+}
+
+export const Removed: MessageFns<Removed> = {
+  encode(_: Removed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Removed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoved() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseProposal(): Proposal {
-  return { id: 0, request: undefined, payload: new Uint8Array(0), trace: new Uint8Array(0) };
+  return { id: 0, request: undefined, payload: new Uint8Array(0), trace: new Uint8Array(0), change: undefined };
 }
 
 export const Proposal: MessageFns<Proposal> = {
@@ -513,6 +880,9 @@ export const Proposal: MessageFns<Proposal> = {
     }
     if (message.trace.length !== 0) {
       writer.uint32(34).bytes(message.trace);
+    }
+    if (message.change !== undefined) {
+      GroupChange.encode(message.change, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -560,6 +930,84 @@ export const Proposal: MessageFns<Proposal> = {
             }
 
             message.trace = reader.bytes();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.change = GroupChange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGroupChange(): GroupChange {
+  return { change: undefined };
+}
+
+export const GroupChange: MessageFns<GroupChange> = {
+  encode(message: GroupChange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.change?.$case) {
+      case "add":
+        GroupMember.encode(message.change.value, writer.uint32(10).fork()).join();
+        break;
+      case "remove":
+        writer.uint32(18).string(message.change.value);
+        break;
+      case "transfer":
+        writer.uint32(26).string(message.change.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GroupChange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGroupChange() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.change = { $case: "add", value: GroupMember.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.change = { $case: "remove", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.change = { $case: "transfer", value: reader.string() };
             continue;
           }
         }

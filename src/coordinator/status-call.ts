@@ -1,0 +1,18 @@
+import { ChannelCredentials, Metadata } from '@grpc/grpc-js';
+import type { Clock } from '../base/clock.js';
+import { type ClusterStatusResponse, CoordinatorClient } from '../gen/keychaindb/v1/coordinator.js';
+import type { AskStatus } from './group.js';
+
+/** Asks a coordinator over a connection of its own: it is asked when an operator looks, and seldom. */
+export function askStatus(clock: Clock): AskStatus {
+  return (address, timeoutMs) => {
+    const client = new CoordinatorClient(address, ChannelCredentials.createInsecure());
+    const deadline = clock.wall() + timeoutMs;
+    return new Promise<ClusterStatusResponse>((resolve, reject) => {
+      client.clusterStatus({ local: true }, new Metadata(), { deadline }, (error, response) => {
+        if (error === null) resolve(response);
+        else reject(error);
+      });
+    }).finally(() => client.close());
+  };
+}

@@ -1,0 +1,155 @@
+import { type GroupMember, RaftGroup } from '../gen/keychaindb/v1/log.js';
+import type { GroupChange } from '../gen/keychaindb/v1/raft.js';
+import { refuse, settle } from './answer.js';
+import { isMajority, isVoter, withLearner, withoutMember, withVoter } from './group.js';
+import type { Refusal } from './inputs.js';
+import { learnerLagMax } from './limits.js';
+import { newProgress } from './progress.js';
+import { appendAsLeader, broadcast } from './replication.js';
+import {
+  currentGroup,
+  groupAt,
+  knowsCommits,
+  others,
+  type Proposer,
+  type RaftState,
+} from './state.js';
+import { beginTransfer, nextInLine } from './transfer.js';
+import type { Turn } from './turn.js';
+
+/** A change of the group, one server at a time (thesis §4.1), decided by the leader. */
+export function proposeChange(turn: Turn, proposer: Proposer, change: GroupChange['change']): void {
+  switch (change?.$case) {
+    case 'add':
+      addLearner(turn, proposer, change.value);
+      return;
+    case 'remove':
+      removeMember(turn, proposer, change.value);
+      return;
+    case 'transfer':
+      beginTransfer(turn, proposer, change.value);
+      return;
+    case undefined:
+      refuse(turn, proposer, 'MEMBER_NOT_FOUND');
+      return;
+  }
+}
+
+function addLearner(turn: Turn, proposer: Proposer, { id, address }: GroupMember): void {
+  const { state } = turn;
+  const { group } = currentGroup(state.durable);
+  const known = group.members.find((m) => m.id === id);
+  if (known?.address === address) {
+    settleWithGroup(turn, proposer);
+    return;
+  }
+  const refusal: Refusal | undefined =
+    known !== undefined
+      ? 'MEMBER_EXISTS'
+      : group.removed.includes(id)
+        ? 'MEMBER_REMOVED'
+        : group.members.some((m) => m.address === address)
+          ? 'ADDRESS_IN_USE'
+          : (notNow(state) ?? (group.members.some((m) => m.learner) ? 'MEMBER_BEHIND' : undefined));
+  if (refusal !== undefined) refuse(turn, proposer, refusal);
+  else appendGroup(turn, withLearner(group, id, address), proposer);
+}
+
+function removeMember(turn: Turn, proposer: Proposer, id: string): void {
+  const { state, now } = turn;
+  const { group } = currentGroup(state.durable);
+  const isMember = group.members.some((m) => m.id === id);
+  if (!isMember && group.removed.includes(id)) {
+    settleWithGroup(turn, proposer);
+    return;
+  }
+  const next = withoutMember(group, id);
+  const isHeard = (other: string): boolean =>
+    other === state.id ||
+    now - (state.progress.get(other)?.heardAt ?? Number.NEGATIVE_INFINITY) <
+      2 * state.limits.electionMs;
+  // A learner's vote isn't missed.
+  const staysMajority = !isVoter(group, id) || isMajority(next, isHeard);
+  const refusal = isMember
+    ? (notNow(state) ?? (staysMajority ? undefined : 'LAST_MAJORITY'))
+    : 'MEMBER_NOT_FOUND';
+  if (refusal !== undefined) refuse(turn, proposer, refusal);
+  else appendGroup(turn, next, proposer);
+}
+
+/**
+ * One change at a time, and none before an entry of the own term is committed: else two leaders could each change
+ * the group that the other one doesn't know, and their majorities would not meet (B1).
+ */
+function notNow(state: RaftState): Refusal | undefined {
+  const isPending = currentGroup(state.durable).index > state.commit;
+  if (!knowsCommits(state) || isPending || state.transfer !== undefined) return 'CHANGE_PENDING';
+  return undefined;
+}
+
+/** What was asked for is so already: answered when that is committed. */
+function settleWithGroup(turn: Turn, proposer: Proposer): void {
+  const { state } = turn;
+  const { index } = currentGroup(state.durable);
+  if (index <= state.commit) settle(turn, proposer, index);
+  else refuse(turn, proposer, 'CHANGE_PENDING');
+}
+
+function appendGroup(turn: Turn, group: RaftGroup, proposer: Proposer | undefined): void {
+  const { state } = turn;
+  const { index } = appendAsLeader(turn, RaftGroup.encode(group).finish(), true);
+  if (proposer !== undefined) state.proposers.set(index, proposer);
+  followGroup(turn);
+  broadcast(turn);
+}
+
+/** A leader feeds every other member of the group that holds now, and nobody else. */
+export function followGroup(turn: Turn): void {
+  const { state, now } = turn;
+  const ids = new Set(others(state).map(({ id }) => id));
+  for (const id of [...state.progress.keys()]) if (!ids.has(id)) state.progress.delete(id);
+  for (const id of ids) {
+    if (state.progress.has(id)) continue;
+    state.progress.set(id, newProgress(state.durable.log.last.index + 1, now));
+  }
+}
+
+/** A learner that has nearly all gets its vote. */
+export function promoteLearner(turn: Turn): void {
+  const { state } = turn;
+  if (state.role !== 'leader' || notNow(state) !== undefined) return;
+  const { group } = currentGroup(state.durable);
+  const learner = group.members.find(({ learner }) => learner);
+  const progress = learner && state.progress.get(learner.id);
+  if (learner === undefined || progress?.mode !== 'replicate') return;
+  if (progress.match + learnerLagMax < state.durable.log.last.index || progress.match === 0) return;
+  appendGroup(turn, withVoter(group, learner.id), undefined);
+}
+
+/** Was this member removed, by what stands at or before this entry? */
+export function isRemoved({ durable }: RaftState, id: string, index: number): boolean {
+  const { members, removed } = groupAt(durable, index);
+  return removed.includes(id) && !members.some((m) => m.id === id);
+}
+
+/** A leader has applied this entry: who was removed by it is told. */
+export function tellRemoved(turn: Turn, index: number): void {
+  const { role, durable } = turn.state;
+  if (role !== 'leader' || !durable.groups.some((g) => g.index === index)) return;
+  for (const { id } of groupAt(durable, index - 1).members) {
+    if (id === turn.state.id || !isRemoved(turn.state, id, index)) continue;
+    turn.send(id, { $case: 'removed', value: {} }, { afterSync: false });
+  }
+}
+
+/** Its own removal is applied: it hands over and stands aside (thesis §4.2.2). */
+export function leaveIfRemoved(turn: Turn): void {
+  const { state } = turn;
+  if (state.removed || !isRemoved(state, state.id, state.applied)) return;
+  if (state.role === 'leader') {
+    const to = nextInLine(turn);
+    if (to !== '') turn.send(to, { $case: 'timeoutNow', value: {} }, { afterSync: false });
+  }
+  state.removed = true;
+  turn.effect({ type: 'removed' });
+}
