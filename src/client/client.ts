@@ -60,6 +60,11 @@ export interface OperationOptions {
   readonly traceparent?: string;
 }
 
+export interface MembersOptions extends OperationOptions {
+  /** As a coordinator that answers has it, also while they have no leader; else as new as the call. */
+  readonly stale?: boolean;
+}
+
 export interface GetOptions extends OperationOptions {
   /** Ask this node only. */
   readonly node?: string;
@@ -81,7 +86,7 @@ export interface KeychainClient {
   /** The coordinators. */
   status(options?: OperationOptions): Promise<ClusterStatusResponse>;
   /** The chain: `members` head to tail, `others` not yet or no more in it. */
-  members(options?: OperationOptions): Promise<View>;
+  members(options?: MembersOptions): Promise<View>;
   addMember(id: string, address: string, options?: OperationOptions): Promise<void>;
   removeMember(id: string, options?: OperationOptions): Promise<void>;
   /**
@@ -191,8 +196,8 @@ class Client implements KeychainClient {
     return this.#cluster.status(this.#timeoutOf(options));
   }
 
-  members(options: OperationOptions = {}): Promise<View> {
-    return this.#cluster.members(this.#timeoutOf(options));
+  members(options: MembersOptions = {}): Promise<View> {
+    return this.#cluster.members(this.#timeoutOf(options), options.stale);
   }
 
   addMember(id: string, address: string, options: OperationOptions = {}): Promise<void> {

@@ -39,6 +39,8 @@ export interface CoordinatorFlags extends TimingFlags, TelemetryFlags {
   readonly initialCluster?: ReadonlyMap<string, string>;
   readonly join?: readonly string[];
   readonly advertise?: string;
+  readonly snapshotEntries: number;
+  readonly keptEntries: number;
 }
 
 /** Runs one coordinator until it is told to stop. */
@@ -80,6 +82,8 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     log,
     dialer: dialBidi(connections, 'raft', RaftService.messages),
     machine: registry,
+    snapshotEntries: flags.snapshotEntries,
+    keptEntries: flags.keptEntries,
     fatal: die,
   });
   registry.state$.subscribe(({ clusterId }) => {

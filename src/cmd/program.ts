@@ -1,5 +1,8 @@
 import { Command, CommanderError } from 'commander';
+import { keptEntriesDefault, snapshotEntriesDefault } from '../raft/limits.js';
 import { logLevels } from '../telemetry/log-levels.js';
+import { client, verb } from './client-command.js';
+import { cluster } from './cluster-verbs.js';
 import type { CoordinatorFlags } from './coordinator.js';
 import type { DemoFlags } from './demo.js';
 import { exitCodes } from './exit-codes.js';
@@ -8,7 +11,6 @@ import type { NodeFlags } from './node.js';
 import {
   addLimitFlags,
   addTimingFlags,
-  duration,
   flag,
   hostPort,
   hostPorts,
@@ -50,6 +52,7 @@ export function program(): Command {
     client('status', 'the chain, the coordinators, and what is wrong').action(verb(verbs.status)),
   );
   root.addCommand(chain());
+  root.addCommand(cluster());
   root.addCommand(trace());
   root.addCommand(logLevel());
   root.addCommand(log());
@@ -89,9 +92,34 @@ function coordinator(): Command {
   const command = role('coordinator', 'run a coordinator', 'where it answers /livez and /readyz')
     .addOption(flag('--data-dir <dir>', 'its folder').makeOptionMandatory())
     .addOption(
-      flag('--initial-cluster <id=host:port,…>', 'every coordinator, this one included')
-        .argParser(initialCluster)
-        .makeOptionMandatory(),
+      flag(
+        '--initial-cluster <id=host:port,…>',
+        'the first coordinators, this one included',
+      ).argParser(initialCluster),
+    )
+    .addOption(
+      flag(
+        '--join <host:port,…>',
+        'coordinators or proxies of a cluster that takes it in',
+      ).argParser(hostPorts),
+    )
+    .addOption(
+      flag('--advertise <host:port>', 'where others reach it, if not at --listen').argParser(
+        hostPort,
+      ),
+    )
+    .addOption(
+      flag(
+        '--snapshot-entries <count>',
+        'entries of its log after which a snapshot stands for them',
+      )
+        .argParser(wholeNumber(1, 1_000_000))
+        .default(snapshotEntriesDefault),
+    )
+    .addOption(
+      flag('--kept-entries <count>', 'entries that stay in the log behind a snapshot')
+        .argParser(wholeNumber(0, 1_000_000))
+        .default(keptEntriesDefault),
     );
   return addTelemetryFlags(addTimingFlags(command)).action(async (flags: CoordinatorFlags) => {
     const { runCoordinator } = await import('./coordinator.js');
@@ -178,33 +206,6 @@ function demo(): Command {
       process.exit(exitCodes.ok);
     },
   );
-}
-
-function client(name: string, description: string): Command {
-  return new Command(name)
-    .description(description)
-    .addOption(
-      flag('--endpoints <host:port,…>', 'gRPC of proxies')
-        .argParser(hostPorts)
-        .default(['127.0.0.1:7400'], '127.0.0.1:7400'),
-    )
-    .addOption(
-      flag('--timeout <time>', 'how long it may take: 2s, 500ms')
-        .argParser(duration)
-        .default(5_000, '5s'),
-    )
-    .addOption(
-      flag('-o, --output <format>', 'table or json').choices(['table', 'json']).default('table'),
-    );
-}
-
-/** Runs a verb of the client; what it returns is the exit code. */
-function verb<Args extends readonly unknown[]>(
-  action: (...args: [...Args, verbs.ClientFlags]) => Promise<number>,
-): (...args: [...Args, verbs.ClientFlags]) => Promise<void> {
-  return async (...args) => {
-    process.exitCode = await action(...args);
-  };
 }
 
 function get(): Command {

@@ -226,7 +226,7 @@ export function remove(id: string, flags: ClientFlags): Promise<number> {
 /** Exit code 6 where something is wrong. */
 export function status(flags: ClientFlags): Promise<number> {
   return withClient(flags, async (client) => {
-    const [view, cluster] = await Promise.all([client.members(), client.status()]);
+    const [view, cluster] = await Promise.all([client.members({ stale: true }), client.status()]);
     const wrong = faults(view, cluster.leader);
     if (flags.output === 'json') {
       const { configuration } = JSON.parse(membersJson(view)) as { configuration: unknown };

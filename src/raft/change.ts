@@ -55,6 +55,10 @@ function addLearner(turn: Turn, proposer: Proposer, { id, address }: GroupMember
   else appendGroup(turn, withLearner(group, id, address), proposer);
 }
 
+/**
+ * A voter goes when those that are left have answered since, and are a majority of themselves: else nobody could decide
+ * anything any more, not even to undo it.
+ */
 function removeMember(turn: Turn, proposer: Proposer, id: string): void {
   const { state, now } = turn;
   const { group } = currentGroup(state.durable);
@@ -63,18 +67,38 @@ function removeMember(turn: Turn, proposer: Proposer, id: string): void {
     settleWithGroup(turn, proposer);
     return;
   }
-  const next = withoutMember(group, id);
-  const isHeard = (other: string): boolean =>
-    other === state.id ||
-    now - (state.progress.get(other)?.heardAt ?? Number.NEGATIVE_INFINITY) <
-      2 * state.limits.electionMs;
-  // A learner's vote isn't missed.
-  const staysMajority = !isVoter(group, id) || isMajority(next, isHeard);
-  const refusal = isMember
-    ? (notNow(state) ?? (staysMajority ? undefined : 'LAST_MAJORITY'))
-    : 'MEMBER_NOT_FOUND';
+  const refusal = isMember ? notNow(state) : 'MEMBER_NOT_FOUND';
   if (refusal !== undefined) refuse(turn, proposer, refusal);
-  else appendGroup(turn, next, proposer);
+  else if (!isVoter(group, id)) appendGroup(turn, withoutMember(group, id), proposer);
+  else {
+    const until = now + state.limits.electionMs;
+    state.removal = { id, proposer, round: state.round + 1, until };
+    broadcast(turn);
+    continueRemoval(turn);
+  }
+}
+
+/** Somebody has answered. */
+export function continueRemoval(turn: Turn): void {
+  const { state } = turn;
+  const { removal } = state;
+  if (removal === undefined || state.role !== 'leader') return;
+  const { group } = currentGroup(state.durable);
+  const next = withoutMember(group, removal.id);
+  const hasAnswered = (id: string): boolean =>
+    id === state.id || (state.progress.get(id)?.round ?? 0) >= removal.round;
+  if (!isMajority(next, hasAnswered)) return;
+  state.removal = undefined;
+  appendGroup(turn, next, removal.proposer);
+}
+
+/** Too few of those that would be left have answered. */
+export function expireRemoval(turn: Turn): void {
+  const { state, now } = turn;
+  const { removal } = state;
+  if (removal === undefined || now < removal.until) return;
+  state.removal = undefined;
+  refuse(turn, removal.proposer, 'LAST_MAJORITY');
 }
 
 /**
@@ -83,8 +107,8 @@ function removeMember(turn: Turn, proposer: Proposer, id: string): void {
  */
 function notNow(state: RaftState): Refusal | undefined {
   const isPending = currentGroup(state.durable).index > state.commit;
-  if (!knowsCommits(state) || isPending || state.transfer !== undefined) return 'CHANGE_PENDING';
-  return undefined;
+  const isBusy = state.transfer !== undefined || state.removal !== undefined;
+  return !knowsCommits(state) || isPending || isBusy ? 'CHANGE_PENDING' : undefined;
 }
 
 /** What was asked for is so already: answered when that is committed. */

@@ -2,7 +2,14 @@ import { noBytes } from '../base/bytes.js';
 import type { RaftMessage } from '../gen/keychaindb/v1/raft.js';
 import type { LogBlock } from '../log/event-log.js';
 import { refuse, settle } from './answer.js';
-import { isRemoved, leaveIfRemoved, promoteLearner, tellRemoved } from './change.js';
+import {
+  continueRemoval,
+  expireRemoval,
+  isRemoved,
+  leaveIfRemoved,
+  promoteLearner,
+  tellRemoved,
+} from './change.js';
 import {
   becomeFollower,
   checkQuorum,
@@ -73,6 +80,7 @@ export function startState(
     reads: [],
     askedReads: new Map(),
     readyReads: [],
+    removal: undefined,
     transfer: undefined,
     removed: false,
     lastAt: Math.max(newest?.entries[0]?.at ?? 0, durable.snapshot?.time ?? 0),
@@ -119,6 +127,7 @@ function decide(turn: Turn, input: RaftInput): void {
 function onTick(turn: Turn): void {
   const { state, now } = turn;
   expireTransfer(turn);
+  expireRemoval(turn);
   if (state.role === 'leader') {
     checkQuorum(turn);
     if (state.role === 'leader' && now >= state.heartbeatAt) {
@@ -185,6 +194,7 @@ function onMessage(turn: Turn, message: RaftMessage, blocks: readonly LogBlock[]
       if (state.role !== 'leader') return;
       onAppendResponse(turn, from, body.value);
       confirmReads(turn);
+      continueRemoval(turn);
       promoteLearner(turn);
       continueTransfer(turn);
       return;

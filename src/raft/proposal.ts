@@ -71,6 +71,9 @@ export function abandonProposers(turn: Turn): void {
   for (const proposer of state.proposers.values()) refuse(turn, proposer, 'OUTCOME_UNKNOWN');
   state.proposers.clear();
   state.uncommittedBytes = 0;
+  const { removal } = state;
+  state.removal = undefined;
+  if (removal !== undefined) refuse(turn, removal.proposer, 'NO_LEADER');
 }
 
 /** The leader that they were passed to leads no more. */

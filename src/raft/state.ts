@@ -127,6 +127,16 @@ export interface PendingRead {
   readonly round: number;
 }
 
+/** A member that is to be removed, when those that are left have shown that they are a majority. */
+export interface Removal {
+  readonly id: string;
+  readonly proposer: Proposer;
+  /** Answered by a majority of those that are left. */
+  readonly round: number;
+  /** Monotonic milliseconds when it is given up. */
+  readonly until: number;
+}
+
 /** Leadership that is being handed over. */
 export interface Transfer {
   readonly to: string;
@@ -199,6 +209,7 @@ export interface RaftState {
   askedReads: Map<number, number>;
   /** Reads whose index is not applied here yet. */
   readyReads: { readonly token: number; readonly index: number }[];
+  removal: Removal | undefined;
   transfer: Transfer | undefined;
   /** It saw itself removed, for ever. */
   removed: boolean;

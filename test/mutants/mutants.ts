@@ -119,8 +119,8 @@ const raft: readonly Mutant[] = [
     'a group is changed before an entry of the own term is committed',
     'B1',
     'raft/change.ts',
-    "if (!knowsCommits(state) || isPending || state.transfer !== undefined) return 'CHANGE_PENDING';",
-    "if (isPending || state.transfer !== undefined) return 'CHANGE_PENDING';",
+    "return !knowsCommits(state) || isPending || isBusy ? 'CHANGE_PENDING' : undefined;",
+    "return isPending || isBusy ? 'CHANGE_PENDING' : undefined;",
   ),
   one(
     'a group is changed while another change is not committed',

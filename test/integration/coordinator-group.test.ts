@@ -1,0 +1,196 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { type ClusterVerbs, clusterVerbs } from '../../src/retry/cluster-verbs.js';
+import { Lab, main, servingIds } from '../../tools/lab/cluster.js';
+import { Load } from '../../tools/lab/load.js';
+import { refusal } from '../refusal.js';
+
+const timeoutMs = 15_000;
+
+async function freeAddress(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return `127.0.0.1:${port}`;
+}
+
+interface Coordinator {
+  readonly id: string;
+  readonly address: string;
+  readonly child: ChildProcess;
+  /** The reason of its last message, when it has ended. */
+  readonly ended: Promise<string>;
+}
+
+/** One more coordinator, which asks to be taken in. */
+async function joining(
+  t: { teardown(work: () => unknown): void },
+  id: string,
+  at: readonly string[],
+  flags: readonly string[] = [],
+): Promise<Coordinator> {
+  const address = await freeAddress();
+  const dir = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+  const args = ['coordinator', '--id', id, '--listen', address, '--http', '127.0.0.1:0'];
+  args.push('--data-dir', join(dir, id), '--join', at.join(), ...flags);
+  const child = spawn(process.execPath, [main, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  let reason = '';
+  createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (line) => {
+    reason = (JSON.parse(line) as { reason?: string }).reason ?? reason;
+  });
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await rm(dir, { recursive: true, force: true });
+  });
+  return { id, address, child, ended: once(child, 'exit').then(() => reason) };
+}
+
+/** Resolves when the group is these, all of them with a vote, and says so at each of them. */
+async function untilGroup(verbs: ClusterVerbs, ids: readonly string[]): Promise<void> {
+  const wanted = [...ids].sort().join();
+  const deadline = performance.now() + 30_000;
+  let last = '';
+  while (performance.now() < deadline) {
+    const { coordinators } = await verbs.status(timeoutMs);
+    last = coordinators.map((c) => `${c.id}:${c.learner ? 'learner' : c.role}`).join();
+    const voting = coordinators.filter((c) => !c.learner && c.answered).map((c) => c.id);
+    if (voting.sort().join() === wanted && coordinators.length === ids.length) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`the coordinators are not ${wanted}: ${last}`);
+}
+
+t.test(
+  'the coordinators become five, move to new addresses and folders, and are three again',
+  async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const load = new Load({ clients: [lab.client()], readsPerSecond: 200, writesPerSecond: 50 });
+    await load.prepare();
+    load.start();
+    const first = lab.of('coordinator').map(({ grpc }) => grpc);
+    const verbs = clusterVerbs({
+      addresses: lab.of('proxy').map((p) => p.grpc),
+      clock: systemClock,
+    });
+    t.teardown(() => verbs.close());
+    const [fourth, fifth] = [
+      await joining(t, 'coordinator-4', first),
+      await joining(t, 'coordinator-5', first),
+    ];
+    const old = ['coordinator-1', 'coordinator-2', 'coordinator-3'];
+    await untilGroup(verbs, [...old, fourth.id, fifth.id]);
+
+    // The leader goes first, and tells it to who asked.
+    const { leader } = await verbs.status(timeoutMs);
+    const named = old.includes(leader) ? leader : (old[0] ?? '');
+    await verbs.transferLeadership(named, timeoutMs);
+    await verbs.removeFromCluster(named, timeoutMs);
+    await verbs.removeFromCluster(named, timeoutMs);
+    const [second = '', third = ''] = old.filter((id) => id !== named);
+    await verbs.removeFromCluster(second, timeoutMs);
+    await untilGroup(verbs, [third, fourth.id, fifth.id]);
+    const sixth = await joining(t, 'coordinator-6', [fourth.address]);
+    await untilGroup(verbs, [third, fourth.id, fifth.id, sixth.id]);
+    await verbs.removeFromCluster(third, timeoutMs);
+    await untilGroup(verbs, [fourth.id, fifth.id, sixth.id]);
+
+    await t.rejects(
+      verbs.joinCluster(second, await freeAddress(), timeoutMs),
+      refusal('MEMBER_REMOVED'),
+    );
+    await t.rejects(
+      verbs.joinCluster(fifth.id, await freeAddress(), timeoutMs),
+      refusal('MEMBER_EXISTS'),
+    );
+    await t.rejects(
+      verbs.joinCluster('coordinator-7', sixth.address, timeoutMs),
+      refusal('ADDRESS_IN_USE'),
+    );
+    await t.rejects(verbs.removeFromCluster('nobody', timeoutMs), refusal('MEMBER_NOT_FOUND'));
+    await t.rejects(verbs.transferLeadership('nobody', timeoutMs), refusal('MEMBER_NOT_FOUND'));
+
+    // Nodes and proxies have followed: the chain changes with none of the old ones there.
+    await lab.kill('node-1');
+    const direct = lab.client({ endpoints: [fourth.address, fifth.address, sixth.address] });
+    const deadline = performance.now() + 20_000;
+    while (servingIds(await direct.members()).includes('node-1')) {
+      if (performance.now() > deadline) throw new Error('node-1 is not taken out');
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+    t.same(servingIds(await lab.client().members()), ['node-2', 'node-3']);
+
+    // One of three may go, not two.
+    sixth.child.kill('SIGKILL');
+    await sixth.ended;
+    await t.rejects(verbs.removeFromCluster(fifth.id, 3_000), refusal('LAST_MAJORITY'));
+    await verbs.removeFromCluster(sixth.id, timeoutMs);
+    await untilGroup(verbs, [fourth.id, fifth.id]);
+    const report = await load.stop();
+    t.same(report.failedReads, []);
+    t.same(report.failedWrites, []);
+    t.same(report.staleReads, []);
+  },
+);
+
+t.test('a coordinator that is removed while it is down says so when it comes back', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const [{ grpc: proxy = '' } = {}] = lab.of('proxy');
+  const verbs = clusterVerbs({ addresses: [proxy], clock: systemClock });
+  t.teardown(() => verbs.close());
+  const fourth = await joining(t, 'coordinator-4', [proxy]);
+  await untilGroup(verbs, [...lab.of('coordinator').map(({ id }) => id), fourth.id]);
+  fourth.child.kill('SIGSTOP');
+  await verbs.removeFromCluster(fourth.id, timeoutMs);
+  fourth.child.kill('SIGCONT');
+  t.equal(await fourth.ended, 'MEMBER_REMOVED');
+});
+
+t.test('a coordinator that was down past the kept log comes back by a snapshot', async (t) => {
+  process.env['KEYCHAINDB_SNAPSHOT_ENTRIES'] = '20';
+  process.env['KEYCHAINDB_KEPT_ENTRIES'] = '2';
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const [{ grpc: proxy = '' } = {}] = lab.of('proxy');
+  const verbs = clusterVerbs({ addresses: [proxy], clock: systemClock });
+  t.teardown(() => verbs.close());
+  const { leader } = await verbs.status(timeoutMs);
+  const down = lab.of('coordinator').find(({ id }) => id !== leader);
+  t.ok(down);
+  const id = down?.id ?? '';
+  const before = (await verbs.status(timeoutMs)).coordinators.find((c) => c.id === id);
+  await lab.kill(id);
+  for (let i = 0; i < 40; i += 1) {
+    await verbs.addMember('spare', '127.0.0.1:1', timeoutMs);
+    await verbs.removeMember('spare', timeoutMs);
+  }
+  lab.start(id);
+  await untilGroup(
+    verbs,
+    lab.of('coordinator').map((c) => c.id),
+  );
+  const deadline = performance.now() + 20_000;
+  for (;;) {
+    const { coordinators } = await verbs.status(timeoutMs);
+    const own = coordinators.find((c) => c.id === id);
+    if (own?.answered === true && own.lag === 0 && own.snapshot > (before?.last ?? 0)) break;
+    if (performance.now() > deadline) throw new Error(JSON.stringify(coordinators));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  t.same(
+    await lab.client({ endpoints: [down?.grpc ?? ''] }).members(),
+    await lab.client().members(),
+  );
+});
