@@ -154,8 +154,9 @@ function onMessage(turn: Turn, message: RaftMessage, blocks: readonly LogBlock[]
     state.removed = true;
     return;
   }
-  // Who was removed may not know it, and is told (B12). One that isn't known here may be new.
-  if (isRemoved(state, from, state.commit)) {
+  // Who was removed may not know it, and is told (B12); a leader that goes says a last word. One that isn't known here
+  // may be new.
+  if (isRemoved(state, from, state.commit) && body.$case !== 'timeoutNow') {
     turn.send(from, { $case: 'removed', value: {} }, { afterSync: false });
     return;
   }

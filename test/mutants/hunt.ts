@@ -3,6 +3,7 @@
  * simulator until one fails. Prints what is known so far after each, as one JSON object a line.
  * node dist/test/mutants/hunt.js ROOM SEEDS SECONDS STATES
  */
+import { bugs } from '../raft/bugs.js';
 import { scripts } from '../raft/scenarios.js';
 import { walk } from '../raft/walk.js';
 import { scenarios } from '../search/scenarios.js';
@@ -37,7 +38,7 @@ const checkerOf = (error: unknown): string => {
 };
 
 function byScripts(): Catch {
-  for (const { name, run } of scripts) {
+  for (const { name, run } of [...scripts, ...bugs]) {
     try {
       run();
     } catch (error) {

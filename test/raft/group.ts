@@ -1,6 +1,7 @@
+import { noBytes } from '../../src/base/bytes.js';
 import type { GroupMember } from '../../src/gen/keychaindb/v1/log.js';
 import type { GroupChange, RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
-import { decodeBlock } from '../../src/log/block.js';
+import { decodeBlock, encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
 import { answerApplied, answerRestored, startState, step } from '../../src/raft/core.js';
 import { groupOf } from '../../src/raft/group.js';
@@ -107,6 +108,30 @@ export class Member {
       blocks = message.message.value.blocks.map(decodeBlock);
     }
     this.give({ type: 'MessageReceived', message, blocks, ...this.#moment() });
+  }
+
+  /** Entries of these terms, as if earlier leaders had put them on the disk. */
+  fill(terms: readonly number[]): void {
+    let previous = this.state.durable.log.last;
+    const term = terms.at(-1) ?? 0;
+    const events: RaftEvent[] = [{ type: 'TermVoted', term, vote: '' }];
+    for (const generation of terms) {
+      const index = previous.index + 1;
+      const payload = Buffer.from(`${index} of ${generation}`);
+      const entry = {
+        ...{ generation, index, at: 0, request: undefined, trace: noBytes, payload },
+        ...{ checksum: payloadChecksum(payload), isGroup: false },
+      };
+      const block = encodeBlock({ chainId: 0, previous, entries: [entry] });
+      events.push({ type: 'EntriesAppended', blocks: [block] });
+      previous = block.end;
+    }
+    this.#write(events);
+    this.restart();
+  }
+
+  get isWriting(): boolean {
+    return this.isUp && !this.isRemoved && this.#writing.length + this.syncing.length > 0;
   }
 
   /** What was handed over is on the disk now. */
@@ -276,7 +301,7 @@ export class Group {
       for (const member of this.members) member.sync();
       const messages = this.messages;
       this.check();
-      if (messages.length === 0) return;
+      if (messages.length === 0 && !this.members.some((m) => m.isWriting)) return;
       this.messages = [];
       for (const message of messages) this.deliver(message);
     }

@@ -9,7 +9,7 @@ export interface Script {
 }
 
 /** Only these hear each other. */
-function together(group: Group, ...ids: string[]): void {
+export function together(group: Group, ...ids: string[]): void {
   group.cut.clear();
   for (const { id: a } of group.members) {
     for (const { id: b } of group.members) {
@@ -19,12 +19,12 @@ function together(group: Group, ...ids: string[]): void {
 }
 
 /** This one is elected by whoever hears it; nothing more is delivered then. */
-function stand(group: Group, candidate: Member): void {
+export function stand(group: Group, candidate: Member): void {
   standWithout(group, candidate, undefined);
 }
 
 /** The same, while the disk of another one is busy. */
-function standWithout(group: Group, candidate: Member, busy: Member | undefined): void {
+export function standWithout(group: Group, candidate: Member, busy: Member | undefined): void {
   candidate.state.electionAt = group.now;
   for (const { state } of group.members) state.heardLeaderAt = Number.NEGATIVE_INFINITY;
   candidate.tick();
@@ -38,7 +38,7 @@ function standWithout(group: Group, candidate: Member, busy: Member | undefined)
   check(candidate.state.role === 'leader', 'script', `${candidate.id} is elected`);
 }
 
-function led(size: number): { readonly group: Group; readonly members: readonly Member[] } {
+export function led(size: number): { readonly group: Group; readonly members: readonly Member[] } {
   const group = new Group(size);
   group.elect('m1');
   return { group, members: group.members };
