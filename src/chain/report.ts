@@ -32,7 +32,16 @@ export function heartbeatOf(
     join,
     report: joinReport(state),
     bootWaitMs: Math.max(0, Math.ceil(state.bootWaitUntil - now)),
+    stagedKeys: ledger.dirty.size,
+    leaseMs: leaseLeft(state, now),
+    version: '',
   };
+}
+
+/** Where nobody's promise is needed there is no end to it: then the longest that a heartbeat can say. */
+function leaseLeft({ leaseUntil, active, removed }: NodeState, now: number): number {
+  if (active === undefined || removed) return 0;
+  return Math.max(0, Math.min(Math.floor(leaseUntil - now), 0xffff_ffff));
 }
 
 /**

@@ -56,6 +56,8 @@ export interface NodeOptions {
   readonly log: EventLog;
   /** Ask to be a member. */
   readonly join: boolean;
+  /** Of the program, for people. */
+  readonly version?: string;
   readonly peers: Dialer<PeerMessage, PeerMessage>;
   readonly links: Dialer<FollowUp, FollowDown>;
   readonly coordinators: {
@@ -436,7 +438,9 @@ class NodeRuntime implements NodeHandle {
 
   #heartbeat(): NodeHeartbeat {
     const clusterId = this.state.seen?.clusterId ?? new Uint8Array(0);
-    return heartbeatOf(this.state, this.#options.join, clusterId, this.#clock.monotonic());
+    const now = this.#clock.monotonic();
+    const { join, version = '' } = this.#options;
+    return { ...heartbeatOf(this.state, join, clusterId, now), version };
   }
 
   execute(operation: Operation): Promise<OperationResult> {

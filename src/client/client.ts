@@ -9,7 +9,11 @@ import { type Clock, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import { type Random, systemRandom } from '../base/random.js';
-import type { ClusterStatusResponse, View } from '../gen/keychaindb/v1/coordinator.js';
+import type {
+  ChainStatusResponse,
+  ClusterStatusResponse,
+  View,
+} from '../gen/keychaindb/v1/coordinator.js';
 import {
   type DeleteResponse,
   type GetResponse,
@@ -38,7 +42,13 @@ import { connectMs, laneSpanMax, lanesMax, renewalsMax, writesMax } from './limi
 
 export type { Reason } from '../base/errors.js';
 export { KeychainError } from '../base/errors.js';
-export type { ClusterStatusResponse, Member, View } from '../gen/keychaindb/v1/coordinator.js';
+export type {
+  ChainStatusResponse,
+  ClusterStatusResponse,
+  Member,
+  NodeStatus,
+  View,
+} from '../gen/keychaindb/v1/coordinator.js';
 export type { DeleteResponse, GetResponse, PutResponse, Served } from '../gen/keychaindb/v1/kv.js';
 export type { GetTraceResponse, Span } from '../gen/keychaindb/v1/telemetry.js';
 
@@ -85,6 +95,8 @@ export interface KeychainClient {
   delete(key: Key, options?: OperationOptions): Promise<DeleteResponse>;
   /** The coordinators. */
   status(options?: OperationOptions): Promise<ClusterStatusResponse>;
+  /** What the nodes say of themselves, as a coordinator hears them. */
+  chainStatus(options?: OperationOptions): Promise<ChainStatusResponse>;
   /** The chain: `members` head to tail, `others` not yet or no more in it. */
   members(options?: MembersOptions): Promise<View>;
   addMember(id: string, address: string, options?: OperationOptions): Promise<void>;
@@ -194,6 +206,10 @@ class Client implements KeychainClient {
 
   status(options: OperationOptions = {}): Promise<ClusterStatusResponse> {
     return this.#cluster.status(this.#timeoutOf(options));
+  }
+
+  chainStatus(options: OperationOptions = {}): Promise<ChainStatusResponse> {
+    return this.#cluster.chainStatus(this.#timeoutOf(options));
   }
 
   members(options: MembersOptions = {}): Promise<View> {

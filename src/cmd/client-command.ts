@@ -22,9 +22,9 @@ export function client(name: string, description: string): Command {
 }
 
 /** Runs a verb of the client; what it returns is the exit code. */
-export function verb<Args extends readonly unknown[]>(
-  action: (...args: [...Args, ClientFlags]) => Promise<number>,
-): (...args: [...Args, ClientFlags]) => Promise<void> {
+export function verb<Args extends readonly unknown[], Flags = ClientFlags>(
+  action: (...args: [...Args, Flags]) => Promise<number>,
+): (...args: [...Args, Flags]) => Promise<void> {
   return async (...args) => {
     process.exitCode = await action(...args);
   };

@@ -24,6 +24,7 @@ import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
+import { version } from './version.js';
 
 export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly id: string;
@@ -102,6 +103,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   let above = 0;
   while (!stopped) {
     const handle = await startNode({
+      version: version(),
       identity: {
         id,
         incarnation: await folder.nextIncarnation(systemClock.wall(), above),

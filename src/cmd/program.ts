@@ -19,6 +19,7 @@ import {
 } from './options.js';
 import { failed } from './process.js';
 import type { ProxyFlags } from './proxy.js';
+import { status, wait, waits } from './status.js';
 import { addTelemetryFlags } from './telemetry-flags.js';
 import * as verbs from './verbs.js';
 import { version } from './version.js';
@@ -49,7 +50,18 @@ export function program(): Command {
   root.addCommand(put());
   root.addCommand(del());
   root.addCommand(
-    client('status', 'the chain, the coordinators, and what is wrong').action(verb(verbs.status)),
+    client('status', 'the chain, the coordinators, what is wrong and what mends it')
+      .addOption(flag('--watch', 'look again every second').default(false))
+      .action(verb(status)),
+  );
+  root.addCommand(
+    client('wait', 'until the cluster is as wanted, or --timeout is over')
+      .addOption(
+        flag('--for <state>', 'leader, serving (a node), or healthy')
+          .choices(waits)
+          .default('healthy'),
+      )
+      .action(verb(wait)),
   );
   root.addCommand(chain());
   root.addCommand(cluster());

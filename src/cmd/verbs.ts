@@ -10,7 +10,7 @@ import {
   type View,
 } from '../client/client.js';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
-import { deleteJson, getJson, membersJson, putJson, statusJson } from '../proxy/json.js';
+import { deleteJson, getJson, membersJson, putJson } from '../proxy/json.js';
 import { jaegerJson } from '../telemetry/jaeger-json.js';
 import { type Span, SpanKind, spanOf } from '../telemetry/span.js';
 import { contextOf, formatTraceparent, parseTraceId } from '../telemetry/trace-context.js';
@@ -221,48 +221,6 @@ export function remove(id: string, flags: ClientFlags): Promise<number> {
     else say(`${id} was removed`);
     return exitCodes.ok;
   });
-}
-
-/** Exit code 6 where something is wrong. */
-export function status(flags: ClientFlags): Promise<number> {
-  return withClient(flags, async (client) => {
-    const [view, cluster] = await Promise.all([client.members({ stale: true }), client.status()]);
-    const wrong = faults(view, cluster.leader);
-    if (flags.output === 'json') {
-      const { configuration } = JSON.parse(membersJson(view)) as { configuration: unknown };
-      const parsed = JSON.parse(statusJson(cluster)) as object;
-      print(JSON.stringify({ configuration, cluster: parsed, problems: wrong }));
-    } else {
-      print(membersTable(view));
-      const rows = Object.entries(cluster.members).map(([id, address]) => [
-        id,
-        address,
-        id === cluster.leader ? 'leader' : '',
-      ]);
-      print(`\nepoch ${view.epoch}, term ${cluster.term}\n`);
-      print(table(['COORDINATOR', 'ADDRESS', ''], rows));
-      for (const problem of wrong) say(`problem: ${problem}`);
-    }
-    return wrong.length === 0 ? exitCodes.ok : exitCodes.unhealthy;
-  });
-}
-
-function faults(view: View, leader: string): readonly string[] {
-  const wrong: string[] = [];
-  if (leader === '') wrong.push('the coordinators have no leader');
-  const last = view.members.filter((m) => m.state === MemberState.LASTSRV);
-  if (last.length > 0) {
-    wrong.push(`none of the serving members is heard: start ${last.map((m) => m.id).join(' or ')}`);
-  }
-  if (view.members.length === 0) {
-    wrong.push('the chain has no member: keychaindb chain add ID HOST:PORT');
-  }
-  for (const { id, state } of view.others) {
-    if (state === MemberState.OFFLINE) {
-      wrong.push(`${id} is not heard: start it, or keychaindb chain remove ${id}`);
-    }
-  }
-  return wrong;
 }
 
 function membersTable({ members: chain, others }: View): string {

@@ -5,6 +5,7 @@ import {
   type Member,
   MemberState,
   type NodeHeartbeat,
+  type NodeStatus,
   type RegistryCommand,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { highestIncarnation } from './registry.js';
@@ -90,6 +91,26 @@ export function isHeard(
     heard.beat.incarnation === member.incarnation &&
     now - heard.at < timing.detectionMs
   );
+}
+
+/** What each node said last. */
+export function nodesHeard(state: DetectorState, now: number): readonly NodeStatus[] {
+  const beats = [...state.heard.values()];
+  const committed = Math.max(0, ...beats.map(({ beat }) => beat.watermark?.index ?? 0));
+  return beats.map(({ beat, at }) => ({
+    id: beat.id,
+    incarnation: beat.incarnation,
+    silentMs: Math.max(0, Math.floor(now - at)),
+    activeEpoch: beat.activeEpoch,
+    revision: beat.last?.index ?? 0,
+    watermark: beat.watermark?.index ?? 0,
+    lag: committed - (beat.watermark?.index ?? 0),
+    stagedKeys: beat.stagedKeys,
+    leaseMs: beat.leaseMs,
+    bootWaitMs: beat.bootWaitMs,
+    silentPeers: beat.silentPeers,
+    version: beat.version,
+  }));
 }
 
 class Look {

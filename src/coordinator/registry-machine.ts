@@ -16,7 +16,7 @@ export class RegistryMachine implements ReplicatedStateMachine {
   }
 
   apply(entry: CommittedEntry): Uint8Array {
-    const { state, reason, message } = applyCommand(this.state, entry.payload);
+    const { state, reason, message } = applyCommand(this.state, entry.payload, entry.at);
     const isNew = state !== this.state;
     if (isNew) assertView(this.state.view, state.view);
     if (isNew) this.state$.next(state);
@@ -45,8 +45,8 @@ export interface Applied {
 }
 
 /** What one entry does: for the machine, and for whoever replays a log. */
-export function applyCommand(state: RegistryState, payload: Uint8Array): Applied {
+export function applyCommand(state: RegistryState, payload: Uint8Array, at: number): Applied {
   const { events, reason, message } = decide(state, RegistryCommand.decode(payload));
-  const next = events.reduce(evolve, state);
+  const next = events.reduce((before, event) => evolve(before, event, at), state);
   return { state: next, reason, message, view: next.view };
 }

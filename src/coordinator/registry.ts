@@ -37,8 +37,10 @@ export interface RegistryDecision {
   readonly message: string;
 }
 
-export function evolve(state: RegistryState, event: RegistryEvent): RegistryState {
-  const { view, registered } = event;
+/** @param at wall clock of the entry, in milliseconds: since when a process is in its state */
+export function evolve(state: RegistryState, event: RegistryEvent, at = 0): RegistryState {
+  const { registered } = event;
+  const view = withTimes(state.view, event.view, at);
   const incarnations = new Map(state.incarnations);
   for (const { id, incarnation } of [...view.members, ...view.others]) {
     incarnations.set(id, Math.max(incarnations.get(id) ?? state.forgotten, incarnation));
@@ -46,6 +48,19 @@ export function evolve(state: RegistryState, event: RegistryEvent): RegistryStat
   if (registered !== undefined) incarnations.set(registered.id, registered.incarnation);
   const forgotten = forgetRemoved(incarnations, state.forgotten, view);
   return { clusterId: view.clusterId, view, incarnations, forgotten };
+}
+
+function withTimes(before: View, after: View, at: number): View {
+  const was = new Map([...before.members, ...before.others].map((m) => [nameOf(m), m]));
+  const timed = (m: Member): Member => {
+    const old = was.get(nameOf(m));
+    return old?.state === m.state ? m : { ...m, since: at };
+  };
+  return { ...after, members: after.members.map(timed), others: after.others.map(timed) };
+}
+
+function nameOf({ id, incarnation }: Member): string {
+  return `${id} ${incarnation}`;
 }
 
 /** Of removed ids the newest are remembered; incarnations are times, so that one number stands for the rest. */
@@ -121,7 +136,10 @@ function addMember(state: RegistryState, { id, address }: AddMemberRequest): Reg
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
-  const added = { id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes };
+  const added = {
+    ...{ id, incarnation: 0, address, state: MemberState.OFFLINE },
+    ...{ storeId: noBytes, since: 0 },
+  };
   return changed(state, members, [...others, added]);
 }
 
@@ -165,7 +183,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
-  const process = { id, incarnation, storeId, address, state: MemberState.WAITING };
+  const process = { id, incarnation, storeId, address, state: MemberState.WAITING, since: 0 };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);
   const place = others.findIndex((m) => m.id === id);

@@ -9,7 +9,7 @@ import type { RegistryState } from './registry-state.js';
 /** What one entry of a coordinator's log does to the registry; undefined for a leader's own entry. */
 export function replayEntry(state: RegistryState, entry: Envelope): Applied | undefined {
   if (entry.payload.byteLength === 0 || entry.isGroup) return undefined;
-  const applied = applyCommand(state, entry.payload);
+  const applied = applyCommand(state, entry.payload, entry.at);
   if (applied.state !== state) assertView(state.view, applied.state.view);
   return applied;
 }

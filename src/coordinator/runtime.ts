@@ -5,6 +5,7 @@ import { isReason, KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import {
+  type ChainStatusResponse,
   type CoordinatorPush,
   type Member,
   MemberState,
@@ -17,7 +18,14 @@ import {
 import type { RaftGroup } from '../gen/keychaindb/v1/log.js';
 import type { ProposeOutcome, RaftMember } from '../raft/raft.js';
 import type { Acceptor, Channel } from '../wire/channel.js';
-import { type DetectorState, detect, emptyDetector, isHeard, onHeartbeat } from './detector.js';
+import {
+  type DetectorState,
+  detect,
+  emptyDetector,
+  isHeard,
+  nodesHeard,
+  onHeartbeat,
+} from './detector.js';
 import { commandTimeoutMs, noLeaderMs, ticksPerHeartbeat } from './limits.js';
 import { checkMember } from './member-name.js';
 import { highestIncarnation } from './registry.js';
@@ -41,6 +49,8 @@ export interface CoordinatorHandle {
   readonly view$: Observable<View>;
   /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
   shownView(): View;
+  /** What the nodes say of themselves, as this coordinator hears it. */
+  chainStatus(): ChainStatusResponse;
   /** These reject with KeychainError. */
   addMember(id: string, address: string, timeoutMs: number): Promise<void>;
   removeMember(id: string, timeoutMs: number): Promise<void>;
@@ -125,6 +135,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
       return hears(m) ? m : { ...m, state: MemberState.OFFLINE };
     };
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
+  }
+
+  chainStatus(): ChainStatusResponse {
+    return { view: this.shownView(), nodes: nodesHeard(this.#detector, this.#clock.monotonic()) };
   }
 
   async addMember(id: string, address: string, timeoutMs: number): Promise<void> {

@@ -66,6 +66,9 @@ export function coordinatorService(
         callback,
       );
     },
+    chainStatus: (_call, callback) => {
+      reply('chain_status', Promise.resolve(coordinator.chainStatus()), callback);
+    },
     clusterStatus: (call, callback) => {
       reply('cluster_status', group.status(call.request.local), callback);
     },

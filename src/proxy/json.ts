@@ -1,12 +1,12 @@
 import { httpNumber, type KeychainError, statusNumber } from '../base/errors.js';
 import {
   type ClusterStatusResponse,
-  type CoordinatorStatus,
   type Member,
   MemberState,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { DeleteResponse, GetResponse, PutResponse, Served } from '../gen/keychaindb/v1/kv.js';
+import { coordinatorRow } from './status.js';
 
 /**
  * Proto3 JSON of the HTTP gateway (docs/names.md): camelCase, uint64 as strings, bytes as base64, unset
@@ -97,22 +97,11 @@ function memberOf({ id, address, state, incarnation }: Member): Readonly<Record<
   return { id, address, state: stateNames[state], incarnation: String(incarnation) };
 }
 
-function coordinatorOf(c: CoordinatorStatus): Readonly<Record<string, string | boolean>> {
-  const { id, address, learner, answered, role, leader, version } = c;
-  const { term, commit, applied, last, first, snapshot, lag } = c;
-  return {
-    ...{ id, address, learner, answered, role, leader, version },
-    ...{ term: String(term), commit: String(commit), applied: String(applied) },
-    ...{ last: String(last), first: String(first) },
-    ...{ snapshot: String(snapshot), lag: String(lag) },
-  };
-}
-
 export function statusJson({ members, leader, term, coordinators }: ClusterStatusResponse): string {
   return JSON.stringify({
     members,
     leader,
     term: String(term),
-    coordinators: coordinators.map(coordinatorOf),
+    coordinators: coordinators.map(coordinatorRow),
   });
 }

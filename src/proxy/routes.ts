@@ -20,6 +20,7 @@ import {
 } from './http-fields.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
 import type { ProxyHandle } from './runtime.js';
+import { statusReport } from './status.js';
 
 /** What routes work with. */
 export interface RouteContext {
@@ -62,6 +63,7 @@ export const routes: readonly Route[] = [
   { method: 'GET', path: '/v1/chain/members', run: getMembers },
   { method: 'POST', path: '/v1/chain/members', run: addMember },
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
+  { method: 'GET', path: '/v1/status', run: getReport },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'POST', path: '/v1/cluster/members', run: joinCluster },
   { method: 'DELETE', path: '/v1/cluster/members/', run: removeFromCluster },
@@ -220,6 +222,13 @@ async function removeMember(
 
 async function getStatus({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
   return json(statusJson(await cluster.status(clusterTimeoutMs(message))));
+}
+
+/** All that `keychaindb status` shows. */
+async function getReport({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
+  const timeoutMs = clusterTimeoutMs(message);
+  const both = [cluster.chainStatus(timeoutMs), cluster.status(timeoutMs)] as const;
+  return json(JSON.stringify(statusReport(...(await Promise.all(both)))));
 }
 
 async function joinCluster(

@@ -125,6 +125,9 @@ export function coordinatorService(
     snapshotCluster(call, callback) {
       run(call, (timeoutMs) => cluster.snapshotCluster(timeoutMs), callback);
     },
+    chainStatus(call, callback) {
+      run(call, (timeoutMs) => cluster.chainStatus(timeoutMs), callback);
+    },
     clusterStatus(call, callback) {
       run(call, (timeoutMs) => cluster.status(timeoutMs), callback);
     },

@@ -2,6 +2,7 @@ import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
 import { type Clock, pause } from '../base/clock.js';
 import { KeychainError, type Reason } from '../base/errors.js';
 import {
+  type ChainStatusResponse,
   type ClusterStatusResponse,
   CoordinatorClient,
   type SnapshotClusterResponse,
@@ -19,6 +20,8 @@ export interface ClusterVerbs {
    */
   members(timeoutMs: number, stale?: boolean): Promise<View>;
   status(timeoutMs: number): Promise<ClusterStatusResponse>;
+  /** What the nodes say of themselves. */
+  chainStatus(timeoutMs: number): Promise<ChainStatusResponse>;
   addMember(id: string, address: string, timeoutMs: number): Promise<void>;
   removeMember(id: string, timeoutMs: number): Promise<void>;
   /** Of the coordinators themselves. The new one has no vote until it has caught up. */
@@ -99,6 +102,15 @@ class RetriedVerbs implements ClusterVerbs {
     const { response } = await this.#ask<ClusterStatusResponse>(
       (client, options, callback) =>
         client.clusterStatus({ local: false }, noMetadata, options, callback),
+      timeoutMs,
+    );
+    if (response !== undefined) return response;
+    throw new KeychainError('NO_LEADER', 'no coordinator answered');
+  }
+
+  async chainStatus(timeoutMs: number): Promise<ChainStatusResponse> {
+    const { response } = await this.#ask<ChainStatusResponse>(
+      (client, options, callback) => client.chainStatus({}, noMetadata, options, callback),
       timeoutMs,
     );
     if (response !== undefined) return response;

@@ -18,6 +18,7 @@ const member = (id: string, state: MemberState, incarnation = 1): Member => ({
   address: `${id}:1`,
   state,
   storeId: storeOf(id),
+  since: 0,
 });
 const serving = (id: string): Member => member(id, MemberState.SERVING);
 const waiting = (id: string, incarnation = 1): Member =>
@@ -45,6 +46,9 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   incomplete: false,
   silentPeers: [],
   bootWaitMs: 0,
+  stagedKeys: 0,
+  leaseMs: 0,
+  version: '',
   join: false,
   report: undefined,
   ...more,

@@ -89,6 +89,7 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
     },
+    chainStatus: () => Promise.resolve({ view: viewOf(7, ['node-1'], ['node-9']), nodes: [] }),
     joinCluster(id, address) {
       fake.changes.push(`join ${id} ${address}`);
       return Promise.resolve();
@@ -433,6 +434,16 @@ t.test('members and status of the cluster', async (t) => {
     leader: 'c-1',
     term: '4',
     coordinators: [],
+  });
+  t.match((await ask(fake, 'GET', '/v1/status')).body, {
+    healthy: false,
+    epoch: '7',
+    leader: 'c-1',
+    nodes: [
+      { id: 'node-1', role: 'only', state: 'SERVING' },
+      { id: 'node-9', role: '', state: 'WAITING' },
+    ],
+    problems: [{ kind: 'node-waiting', id: 'node-9', passing: true }],
   });
   const body = JSON.stringify({ id: 'n', address: 'h:2' });
   t.same((await ask(fake, 'POST', '/v1/chain/members', { body })).body, {});

@@ -130,6 +130,7 @@ export class World {
       address: id,
       state,
       storeId: new TextEncoder().encode(`store-${id}`),
+      since: 0,
     });
     const view: View = {
       chainId: 1,

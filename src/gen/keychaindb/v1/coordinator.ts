@@ -59,6 +59,8 @@ export interface Member {
   readonly state: MemberState;
   /** 16 random bytes, made with the store. */
   readonly storeId: Uint8Array;
+  /** When this process got this state: wall clock of the coordinators' log, in milliseconds. */
+  readonly since: number;
 }
 
 /** The chain's membership, decided in Raft, one change per epoch. */
@@ -121,6 +123,38 @@ export interface TransferLeadershipRequest {
 export interface TransferLeadershipResponse {
   /** Who leads now. */
   readonly leader: string;
+}
+
+export interface ChainStatusRequest {
+}
+
+/** As the coordinator that answers hears the nodes now; it need not know of a leader. */
+export interface ChainStatusResponse {
+  /** Who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
+  readonly view:
+    | View
+    | undefined;
+  /** Of each of its members and others that was ever heard here. */
+  readonly nodes: readonly NodeStatus[];
+}
+
+export interface NodeStatus {
+  readonly id: string;
+  readonly incarnation: number;
+  /** Milliseconds since its last word. */
+  readonly silentMs: number;
+  readonly activeEpoch: number;
+  /** Newest entry, and the newest one that it knows to be committed. */
+  readonly revision: number;
+  readonly watermark: number;
+  /** Entries that are committed, as far as anybody knows, and not known to be there. */
+  readonly lag: number;
+  readonly stagedKeys: number;
+  readonly leaseMs: number;
+  readonly bootWaitMs: number;
+  /** Members whose promise or link it lacks. */
+  readonly silentPeers: readonly string[];
+  readonly version: string;
 }
 
 export interface ClusterStatusRequest {
@@ -203,6 +237,11 @@ export interface NodeHeartbeat {
     | undefined;
   /** R5: milliseconds until this process may take part in a view in which it serves: its store may owe promises yet. */
   readonly bootWaitMs: number;
+  /** Keys with a version that is not known to be committed. */
+  readonly stagedKeys: number;
+  /** Milliseconds for which it may answer strong reads yet; 0: it may not. */
+  readonly leaseMs: number;
+  readonly version: string;
 }
 
 export interface JoinReport {
@@ -308,7 +347,7 @@ export interface RegistryResult {
 }
 
 function createBaseMember(): Member {
-  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0) };
+  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), since: 0 };
 }
 
 export const Member: MessageFns<Member> = {
@@ -327,6 +366,9 @@ export const Member: MessageFns<Member> = {
     }
     if (message.storeId.length !== 0) {
       writer.uint32(42).bytes(message.storeId);
+    }
+    if (message.since !== 0) {
+      writer.uint32(80).uint64(message.since);
     }
     return writer;
   },
@@ -382,6 +424,14 @@ export const Member: MessageFns<Member> = {
             }
 
             message.storeId = reader.bytes();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.since = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -1028,6 +1078,278 @@ export const TransferLeadershipResponse: MessageFns<TransferLeadershipResponse> 
   },
 };
 
+function createBaseChainStatusRequest(): ChainStatusRequest {
+  return {};
+}
+
+export const ChainStatusRequest: MessageFns<ChainStatusRequest> = {
+  encode(_: ChainStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChainStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChainStatusRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseChainStatusResponse(): ChainStatusResponse {
+  return { view: undefined, nodes: [] };
+}
+
+export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
+  encode(message: ChainStatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.view !== undefined) {
+      View.encode(message.view, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.nodes) {
+      NodeStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChainStatusResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChainStatusResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.view = View.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nodes.push(NodeStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseNodeStatus(): NodeStatus {
+  return {
+    id: "",
+    incarnation: 0,
+    silentMs: 0,
+    activeEpoch: 0,
+    revision: 0,
+    watermark: 0,
+    lag: 0,
+    stagedKeys: 0,
+    leaseMs: 0,
+    bootWaitMs: 0,
+    silentPeers: [],
+    version: "",
+  };
+}
+
+export const NodeStatus: MessageFns<NodeStatus> = {
+  encode(message: NodeStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(16).uint64(message.incarnation);
+    }
+    if (message.silentMs !== 0) {
+      writer.uint32(24).uint64(message.silentMs);
+    }
+    if (message.activeEpoch !== 0) {
+      writer.uint32(32).uint64(message.activeEpoch);
+    }
+    if (message.revision !== 0) {
+      writer.uint32(40).uint64(message.revision);
+    }
+    if (message.watermark !== 0) {
+      writer.uint32(48).uint64(message.watermark);
+    }
+    if (message.lag !== 0) {
+      writer.uint32(56).uint64(message.lag);
+    }
+    if (message.stagedKeys !== 0) {
+      writer.uint32(64).uint32(message.stagedKeys);
+    }
+    if (message.leaseMs !== 0) {
+      writer.uint32(72).uint32(message.leaseMs);
+    }
+    if (message.bootWaitMs !== 0) {
+      writer.uint32(80).uint32(message.bootWaitMs);
+    }
+    for (const v of message.silentPeers) {
+      writer.uint32(90).string(v!);
+    }
+    if (message.version !== "") {
+      writer.uint32(98).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeStatus() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.incarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.silentMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.activeEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.watermark = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.lag = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.stagedKeys = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.leaseMs = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.bootWaitMs = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.silentPeers.push(reader.string());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseClusterStatusRequest(): ClusterStatusRequest {
   return { local: false };
 }
@@ -1562,6 +1884,9 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     join: false,
     report: undefined,
     bootWaitMs: 0,
+    stagedKeys: 0,
+    leaseMs: 0,
+    version: "",
   };
 }
 
@@ -1614,6 +1939,15 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.bootWaitMs !== 0) {
       writer.uint32(128).uint32(message.bootWaitMs);
+    }
+    if (message.stagedKeys !== 0) {
+      writer.uint32(160).uint32(message.stagedKeys);
+    }
+    if (message.leaseMs !== 0) {
+      writer.uint32(168).uint32(message.leaseMs);
+    }
+    if (message.version !== "") {
+      writer.uint32(178).string(message.version);
     }
     return writer;
   },
@@ -1757,6 +2091,30 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.bootWaitMs = reader.uint32();
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.stagedKeys = reader.uint32();
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.leaseMs = reader.uint32();
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.version = reader.string();
             continue;
           }
         }
@@ -2615,6 +2973,15 @@ export const CoordinatorService = {
       Buffer.from(TransferLeadershipResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): TransferLeadershipResponse => TransferLeadershipResponse.decode(value),
   },
+  chainStatus: {
+    path: "/keychaindb.v1.Coordinator/ChainStatus" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ChainStatusRequest): Buffer => Buffer.from(ChainStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ChainStatusRequest => ChainStatusRequest.decode(value),
+    responseSerialize: (value: ChainStatusResponse): Buffer => Buffer.from(ChainStatusResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ChainStatusResponse => ChainStatusResponse.decode(value),
+  },
   clusterStatus: {
     path: "/keychaindb.v1.Coordinator/ClusterStatus" as const,
     requestStream: false as const,
@@ -2664,6 +3031,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   transferLeadership: handleUnaryCall<TransferLeadershipRequest, TransferLeadershipResponse>;
+  chainStatus: handleUnaryCall<ChainStatusRequest, ChainStatusResponse>;
   clusterStatus: handleUnaryCall<ClusterStatusRequest, ClusterStatusResponse>;
   snapshotCluster: handleUnaryCall<SnapshotClusterRequest, SnapshotClusterResponse>;
   watchViews: handleServerStreamingCall<WatchViewsRequest, View>;
@@ -2761,6 +3129,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: TransferLeadershipResponse) => void,
+  ): ClientUnaryCall;
+  chainStatus(
+    request: ChainStatusRequest,
+    callback: (error: ServiceError | null, response: ChainStatusResponse) => void,
+  ): ClientUnaryCall;
+  chainStatus(
+    request: ChainStatusRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ChainStatusResponse) => void,
+  ): ClientUnaryCall;
+  chainStatus(
+    request: ChainStatusRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ChainStatusResponse) => void,
   ): ClientUnaryCall;
   clusterStatus(
     request: ClusterStatusRequest,

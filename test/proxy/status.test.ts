@@ -1,0 +1,123 @@
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import {
+  type CoordinatorStatus,
+  type Member,
+  MemberState,
+  type NodeStatus,
+} from '../../src/gen/keychaindb/v1/coordinator.js';
+import { type StatusReport, statusReport } from '../../src/proxy/status.js';
+import { memberOf, viewOf } from './views.js';
+
+const node = (id: string, more: Partial<NodeStatus> = {}): NodeStatus => ({
+  ...{ id, incarnation: 1, silentMs: 20, activeEpoch: 7, revision: 12, watermark: 12, lag: 0 },
+  ...{ stagedKeys: 0, leaseMs: 800, bootWaitMs: 0, silentPeers: [], version: '0.1.0' },
+  ...more,
+});
+
+const coordinator = (id: string, more: Partial<CoordinatorStatus> = {}): CoordinatorStatus => ({
+  ...{ id, address: `${id}:1`, learner: false, answered: true, role: 'follower', term: 4 },
+  ...{ leader: 'c1', commit: 9, applied: 9, last: 9, first: 1, snapshot: 0, lag: 0 },
+  version: '0.1.0',
+  ...more,
+});
+
+function reportOf(
+  members: readonly Member[],
+  nodes: readonly NodeStatus[],
+  coordinators: readonly CoordinatorStatus[] = ['c1', 'c2', 'c3'].map((id) => coordinator(id)),
+  leader = 'c1',
+): StatusReport {
+  const inChain: readonly MemberState[] = [
+    ...[MemberState.SERVING, MemberState.LASTSRV, MemberState.JOINING, MemberState.SYNCING],
+  ];
+  const isMember = ({ state }: Member): boolean => inChain.includes(state);
+  const view = {
+    ...viewOf(7, []),
+    members: members.filter(isMember),
+    others: members.filter((m) => !isMember(m)),
+  };
+  return statusReport({ view, nodes }, { members: {}, leader, term: 4, coordinators });
+}
+
+const serving = (id: string): Member => memberOf(id, MemberState.SERVING);
+const problemsOf = ({ problems }: StatusReport): readonly string[] =>
+  problems.map(({ kind, id }) => `${kind} ${id}`.trim());
+
+t.test('a whole cluster is healthy, and each member has its place', async (t) => {
+  const report = reportOf(
+    ['a', 'b', 'c'].map(serving),
+    ['a', 'b', 'c'].map((id) => node(id)),
+  );
+  t.equal(report.healthy, true);
+  t.same(
+    report.nodes.map(({ id, role }) => `${id} ${role}`),
+    ['a head', 'b middle', 'c tail'],
+  );
+  t.match(report.nodes[0], {
+    revision: '12',
+    watermark: '12',
+    lag: 0,
+    leaseMs: 800,
+    version: '0.1.0',
+  });
+});
+
+t.test('each thing that is wrong is named, with what mends it', async (t) => {
+  const two = ['a', 'b'].map(serving);
+  const heard = ['a', 'b'].map((id) => node(id));
+  const cases: readonly (readonly [string, StatusReport])[] = [
+    ['no-chain', reportOf([], [])],
+    ['node-silent c', reportOf([...two, memberOf('c', MemberState.OFFLINE)], heard)],
+    ['node-waiting c', reportOf([...two, memberOf('c', MemberState.WAITING)], heard)],
+    ['node-joining c', reportOf([...two, memberOf('c', MemberState.SYNCING)], heard)],
+    ['peers-apart a', reportOf(two, [node('a', { silentPeers: ['b'] }), node('b')])],
+    ['last-serving a', reportOf([memberOf('a', MemberState.LASTSRV)], [])],
+    ['no-leader', reportOf(two, heard, undefined, '')],
+    [
+      'coordinator-silent c2',
+      reportOf(two, heard, [
+        coordinator('c1'),
+        coordinator('c2', { answered: false }),
+        coordinator('c3'),
+      ]),
+    ],
+    [
+      'coordinator-learning c4',
+      reportOf(two, heard, [
+        ...['c1', 'c2', 'c3'].map((id) => coordinator(id)),
+        coordinator('c4', { learner: true }),
+      ]),
+    ],
+    ['coordinators-few', reportOf(two, heard, [coordinator('c1'), coordinator('c2')])],
+  ];
+  for (const [wanted, report] of cases) {
+    t.same(problemsOf(report), [wanted]);
+    t.equal(report.healthy, false);
+    for (const { message, command } of report.problems)
+      t.ok(message !== '' && command !== '', wanted);
+  }
+});
+
+t.test('of a process that is not heard nothing is claimed', async (t) => {
+  const gone = memberOf('a', MemberState.OFFLINE);
+  const { nodes } = reportOf([serving('b'), gone], [node('a'), node('b')]);
+  t.match(
+    nodes.find(({ id }) => id === 'a'),
+    { revision: null, lag: null, leaseMs: null },
+  );
+});
+
+t.test('every field and kind stands in docs/names.md', async (t) => {
+  const names = readFileSync(new URL('../../../docs/names.md', import.meta.url), 'utf8');
+  const [, section = ''] = names.split('\n## status\n');
+  const report = reportOf([serving('a'), memberOf('c', MemberState.OFFLINE)], [node('a')]);
+  const fields = [report, report.nodes[0], report.coordinators[0], report.problems[0]];
+  for (const each of fields) {
+    for (const field of Object.keys(each ?? {}))
+      t.match(section, new RegExp(`\\b${field}\\b`), field);
+  }
+  const source = readFileSync(new URL('../../../src/proxy/status.ts', import.meta.url), 'utf8');
+  const [kinds = ''] = /readonly kind:[^;]*;/.exec(source) ?? [];
+  for (const [, kind = ''] of kinds.matchAll(/'([a-z-]+)'/g)) t.ok(section.includes(kind), kind);
+});
