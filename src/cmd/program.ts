@@ -1,8 +1,10 @@
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError } from 'commander';
 import { keptEntriesDefault, snapshotEntriesDefault } from '../raft/limits.js';
 import { logLevels } from '../telemetry/log-levels.js';
 import { client, verb } from './client-command.js';
 import { cluster } from './cluster-verbs.js';
+import { completion, type ShellName, shellNames } from './completion.js';
+import { applyConfigFile } from './config-file.js';
 import type { CoordinatorFlags } from './coordinator.js';
 import type { DemoFlags } from './demo.js';
 import { exitCodes } from './exit-codes.js';
@@ -27,7 +29,9 @@ import { version } from './version.js';
 /** Parses the arguments and runs a verb; sets the exit code (docs/names.md). */
 export async function run(argv: readonly string[]): Promise<void> {
   try {
-    await program().parseAsync([...argv]);
+    const root = program();
+    applyConfigFile(root, argv.slice(2));
+    await root.parseAsync([...argv]);
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
@@ -74,6 +78,13 @@ export function program(): Command {
     .action(() => {
       process.stdout.write(`${version()}\n`);
     });
+  root
+    .command('completion')
+    .description('print what teaches a shell the verbs and flags')
+    .addArgument(new Argument('<shell>').choices(shellNames))
+    .action((shell: ShellName) => {
+      process.stdout.write(completion(root, shell));
+    });
   inherit(root);
   return root;
 }
@@ -82,6 +93,8 @@ export function program(): Command {
 function inherit(parent: Command): void {
   for (const command of parent.commands) {
     command.copyInheritedSettings(parent);
+    const isRun = command.commands.length === 0 && command.options.length > 0;
+    if (isRun) command.addOption(flag('--config <file>', 'JSON that gives flags their values'));
     inherit(command);
   }
 }
