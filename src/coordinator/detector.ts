@@ -151,7 +151,7 @@ class Look {
       }
       const isNew = !isKnown && !incarnations.has(id);
       if (beat.join && isNew && !all.some((m) => m.address === address)) {
-        return { command: { $case: 'addMember', value: { id, address } } };
+        return { command: { $case: 'addMember', value: { id, address, expectedEpoch: 0 } } };
       }
     }
     return undefined;

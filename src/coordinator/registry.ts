@@ -9,6 +9,7 @@ import {
   MemberState,
   type RegisterIncarnation,
   type RegistryCommand,
+  type RemoveMemberRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { RegistryState } from './registry-state.js';
@@ -53,7 +54,7 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
     case 'addMember':
       return addMember(state, command.value);
     case 'removeMember':
-      return removeMember(state, command.value.id);
+      return removeMember(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -90,12 +91,28 @@ function createCluster(state: RegistryState, command: CreateCluster): RegistryDe
   return { events: [{ type: 'ClusterCreated', view }], reason: '', message: '' };
 }
 
-function addMember(state: RegistryState, { id, address }: AddMemberRequest): RegistryDecision {
+/** What was asked for is so already: a command that is repeated succeeds, and changes nothing. */
+const isSo: RegistryDecision = { events: [], reason: '', message: '' };
+
+/** An operator's change that was decided on another view than this; 0: on any. */
+function isStale({ view }: RegistryState, expectedEpoch: number): boolean {
+  return expectedEpoch !== 0 && expectedEpoch !== view.epoch;
+}
+
+function stale({ view }: RegistryState, expectedEpoch: number): RegistryDecision {
+  return refused('STALE_EPOCH', `the view is of epoch ${view.epoch}, not ${expectedEpoch}`);
+}
+
+function addMember(state: RegistryState, command: AddMemberRequest): RegistryDecision {
+  const { id, address, expectedEpoch } = command;
   const { members, others } = state.view;
   const all = [...members, ...others];
-  if (all.some((m) => m.id === id)) {
-    return refused('MEMBER_EXISTS', `${id} is a member of the chain already`);
+  const known = all.find((m) => m.id === id);
+  if (known?.address === address) return isSo;
+  if (known !== undefined) {
+    return refused('MEMBER_EXISTS', `${id} is a member of the chain already, at ${known.address}`);
   }
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
   const user = all.find((m) => m.address === address);
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
@@ -105,11 +122,15 @@ function addMember(state: RegistryState, { id, address }: AddMemberRequest): Reg
   return changed(state, members, [...others, added]);
 }
 
-function removeMember(state: RegistryState, id: string): RegistryDecision {
+function removeMember(state: RegistryState, command: RemoveMemberRequest): RegistryDecision {
+  const { id, expectedEpoch } = command;
   const { members, others } = state.view;
   if (![...members, ...others].some((m) => m.id === id)) {
-    return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+    return state.incarnations.has(id)
+      ? isSo
+      : refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
   }
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
   if (isOnlyServing(members, id)) {
     return refused(
       'LAST_SERVING',
@@ -155,10 +176,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
 }
 
 function changeView(state: RegistryState, { expectedEpoch, change }: ChangeView): RegistryDecision {
-  const { view } = state;
-  if (expectedEpoch !== view.epoch) {
-    return refused('STALE_EPOCH', `the view is of epoch ${view.epoch}, not ${expectedEpoch}`);
-  }
+  if (expectedEpoch !== state.view.epoch) return stale(state, expectedEpoch);
   switch (change?.$case) {
     case 'evict':
       return evict(state, change.value);

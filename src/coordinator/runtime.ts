@@ -5,6 +5,7 @@ import { isReason, KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import {
+  type AddMemberRequest,
   type ClusterStatusResponse,
   type CoordinatorPush,
   type Member,
@@ -12,6 +13,7 @@ import {
   type NodeHeartbeat,
   RegistryCommand,
   RegistryResult,
+  type RemoveMemberRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -40,8 +42,8 @@ export interface CoordinatorHandle {
   /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
   shownView(): View;
   /** These reject with KeychainError. */
-  addMember(id: string, address: string, timeoutMs: number): Promise<void>;
-  removeMember(id: string, timeoutMs: number): Promise<void>;
+  addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
+  removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
@@ -119,7 +121,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
   }
 
-  async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
+  async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
+    const { id, address } = request;
     if (id === '' || id.length > 64 || /[^\w.-]/.test(id)) {
       throw new KeychainError(
         'BAD_REQUEST',
@@ -132,24 +135,28 @@ class CoordinatorRuntime implements CoordinatorHandle {
         field: 'address',
       });
     }
-    await this.#command({ command: { $case: 'addMember', value: { id, address } } }, timeoutMs);
+    await this.#command({ command: { $case: 'addMember', value: request } }, timeoutMs);
   }
 
-  async removeMember(id: string, timeoutMs: number): Promise<void> {
+  async removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
+    this.#mustNotBeLast(request.id);
+    await this.#command({ command: { $case: 'removeMember', value: request } }, timeoutMs);
+  }
+
+  /** R10: no member goes unless another serving one was heard. */
+  #mustNotBeLast(id: string): void {
     const { members } = this.#options.registry.state.view;
     const { timing } = this.#options;
     const now = this.#clock.monotonic();
     const serving = members.filter((m) => m.state === MemberState.SERVING);
     const others = serving.filter((m) => m.id !== id);
     const isHeardOther = others.some((m) => isHeard(this.#detector, m, timing, now));
-    // R10: no member goes unless another serving one was heard.
     if (serving.some((m) => m.id === id) && others.length > 0 && !isHeardOther) {
       throw new KeychainError(
         'LAST_SERVING',
         `no other serving member is heard: without ${id} the data may be gone; bring one of ${others.map((m) => m.id).join(', ')} back first`,
       );
     }
-    await this.#command({ command: { $case: 'removeMember', value: { id } } }, timeoutMs);
   }
 
   status(): ClusterStatusResponse {

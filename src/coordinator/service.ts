@@ -36,12 +36,11 @@ export function coordinatorService(
       callback(null, { view: coordinator.shownView() });
     },
     addMember: (call, callback) => {
-      const { id, address } = call.request;
-      const done = coordinator.addMember(id, address, timeoutOf(call, clock));
+      const done = coordinator.addMember(call.request, timeoutOf(call, clock));
       reply('add_member', done, callback);
     },
     removeMember: (call, callback) => {
-      const done = coordinator.removeMember(call.request.id, timeoutOf(call, clock));
+      const done = coordinator.removeMember(call.request, timeoutOf(call, clock));
       reply('remove_member', done, callback);
     },
     joinCluster: (_call, callback) => callback(notYet),

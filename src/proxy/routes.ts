@@ -11,6 +11,7 @@ import type { OperationLimits } from '../wire/validate.js';
 import { readJsonBody, readValueBody } from './http-body.js';
 import {
   bytesField,
+  epochField,
   jsonObject,
   keyField,
   percentDecoded,
@@ -201,16 +202,20 @@ async function addMember(
 ): Promise<HttpReply> {
   const body = jsonObject(await readJsonBody(message, limits));
   const id = textField(body, 'id');
-  await cluster.addMember(id, textField(body, 'address'), clusterTimeoutMs(message));
+  const address = textField(body, 'address');
+  const expectedEpoch = epochField(body, 'expectedEpoch');
+  await cluster.addMember({ id, address, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 
 async function removeMember(
   { cluster }: RouteContext,
-  { message, rest }: HttpRequest,
+  { message, rest, query }: HttpRequest,
 ): Promise<HttpReply> {
   const id = Buffer.from(percentDecoded(rest, 'id')).toString();
-  await cluster.removeMember(id, clusterTimeoutMs(message));
+  const asked = { expectedEpoch: new URLSearchParams(query).get('expectedEpoch') ?? undefined };
+  const expectedEpoch = epochField(asked, 'expectedEpoch');
+  await cluster.removeMember({ id, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 

@@ -96,11 +96,10 @@ export function coordinatorService(
       run(call, async (timeoutMs) => ({ view: await cluster.members(timeoutMs) }), callback);
     },
     addMember(call, callback) {
-      const { id, address } = call.request;
-      run(call, (timeoutMs) => emptied(cluster.addMember(id, address, timeoutMs)), callback);
+      run(call, (timeoutMs) => emptied(cluster.addMember(call.request, timeoutMs)), callback);
     },
     removeMember(call, callback) {
-      run(call, (timeoutMs) => emptied(cluster.removeMember(call.request.id, timeoutMs)), callback);
+      run(call, (timeoutMs) => emptied(cluster.removeMember(call.request, timeoutMs)), callback);
     },
     joinCluster(_call, callback) {
       callback(notYet);

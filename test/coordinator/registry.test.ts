@@ -14,11 +14,11 @@ const storeOf = (id: string): Uint8Array => Buffer.alloc(16, id);
 const create: RegistryCommand = {
   command: { $case: 'createCluster', value: { clusterId: Buffer.alloc(16, 7), chainId: 1 } },
 };
-const add = (id: string, address = `${id}:1`): RegistryCommand => ({
-  command: { $case: 'addMember', value: { id, address } },
+const add = (id: string, address = `${id}:1`, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'addMember', value: { id, address, expectedEpoch } },
 });
-const remove = (id: string): RegistryCommand => ({
-  command: { $case: 'removeMember', value: { id } },
+const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'removeMember', value: { id, expectedEpoch } },
 });
 const register = (
   id: string,
@@ -103,9 +103,31 @@ t.test('a change names the epoch that it expects', async (t) => {
 
 t.test('ids and addresses are taken once', async (t) => {
   const state = pair();
-  t.equal(apply(state, add('a')).reason, 'MEMBER_EXISTS');
+  t.equal(apply(state, add('a', 'elsewhere:1')).reason, 'MEMBER_EXISTS');
   t.equal(apply(state, add('c', 'a:1')).reason, 'ADDRESS_IN_USE');
   t.equal(apply(state, remove('c')).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('an operator who repeats a command is told that it is so', async (t) => {
+  const state = pair();
+  const again = apply(state, add('a', 'a:1', 1));
+  t.equal(again.reason, '', 'also where the epoch was that of the first time');
+  t.equal(again.state, state, 'no epoch is spent');
+  const removed = apply(state, remove('b')).state;
+  t.equal(apply(removed, remove('b', 1)).reason, '');
+  t.equal(apply(removed, remove('b')).state, removed);
+  t.equal(apply(removed, remove('nobody')).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('a change that was decided on another view is refused', async (t) => {
+  const state = pair();
+  const { epoch } = state.view;
+  for (const old of [epoch - 1, epoch + 1]) {
+    t.equal(apply(state, add('c', 'c:1', old)).reason, 'STALE_EPOCH');
+    t.equal(apply(state, remove('b', old)).reason, 'STALE_EPOCH');
+  }
+  t.equal(apply(state, add('c', 'c:1', epoch)).reason, '');
+  t.equal(apply(state, remove('b', epoch)).reason, '');
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

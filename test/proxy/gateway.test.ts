@@ -78,12 +78,12 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ],
       }),
     status: () => Promise.resolve({ members: { 'c-1': 'h:1' }, leader: 'c-1', term: 4 }),
-    addMember(id, address) {
-      fake.changes.push(`add ${id} ${address}`);
+    addMember({ id, address, expectedEpoch }) {
+      fake.changes.push(`add ${id} ${address}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
-    removeMember(id) {
-      fake.changes.push(`remove ${id}`);
+    removeMember({ id, expectedEpoch }) {
+      fake.changes.push(`remove ${id}${at(expectedEpoch)}`);
       return id === 'none'
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
@@ -102,6 +102,9 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
   t.teardown(() => gateway.close());
   return Object.assign(fake, { gateway });
 }
+
+/** The epoch that a change expects. */
+const at = (epoch: number): string => (epoch === 0 ? '' : ` at ${epoch}`);
 
 type Tap = Pick<typeof t, 'teardown'>;
 
@@ -426,6 +429,12 @@ t.test('members and status of the cluster', async (t) => {
   t.same((await ask(fake, 'DELETE', '/v1/chain/members/n%2F1')).body, {});
   t.same(fake.changes, ['add n h:2', 'remove n/1']);
   t.equal((await ask(fake, 'DELETE', '/v1/chain/members/none')).status, 404);
+  const expecting = JSON.stringify({ id: 'n', address: 'h:2', expectedEpoch: '7' });
+  await ask(fake, 'POST', '/v1/chain/members', { body: expecting });
+  await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=8');
+  t.same(fake.changes.slice(-2), ['add n h:2 at 7', 'remove n at 8']);
+  const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
+  t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });
 
 t.test('readiness follows the view', async (t) => {

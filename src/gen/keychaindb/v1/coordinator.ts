@@ -84,6 +84,8 @@ export interface GetMembersResponse {
 export interface AddMemberRequest {
   readonly id: string;
   readonly address: string;
+  /** Refused with STALE_EPOCH where the view is of another epoch; 0: any. */
+  readonly expectedEpoch: number;
 }
 
 export interface AddMemberResponse {
@@ -91,6 +93,8 @@ export interface AddMemberResponse {
 
 export interface RemoveMemberRequest {
   readonly id: string;
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
 }
 
 export interface RemoveMemberResponse {
@@ -515,7 +519,7 @@ export const GetMembersResponse: MessageFns<GetMembersResponse> = {
 };
 
 function createBaseAddMemberRequest(): AddMemberRequest {
-  return { id: "", address: "" };
+  return { id: "", address: "", expectedEpoch: 0 };
 }
 
 export const AddMemberRequest: MessageFns<AddMemberRequest> = {
@@ -525,6 +529,9 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
     }
     if (message.address !== "") {
       writer.uint32(18).string(message.address);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(24).uint64(message.expectedEpoch);
     }
     return writer;
   },
@@ -556,6 +563,14 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
             }
 
             message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -607,13 +622,16 @@ export const AddMemberResponse: MessageFns<AddMemberResponse> = {
 };
 
 function createBaseRemoveMemberRequest(): RemoveMemberRequest {
-  return { id: "" };
+  return { id: "", expectedEpoch: 0 };
 }
 
 export const RemoveMemberRequest: MessageFns<RemoveMemberRequest> = {
   encode(message: RemoveMemberRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
     }
     return writer;
   },
@@ -637,6 +655,14 @@ export const RemoveMemberRequest: MessageFns<RemoveMemberRequest> = {
             }
 
             message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
             continue;
           }
         }
