@@ -90,6 +90,8 @@ export interface KeychainClient {
   /** Changes of the chain: one that is repeated after it succeeded succeeds. */
   addMember(id: string, address: string, options?: ChangeOptions): Promise<void>;
   removeMember(id: string, options?: ChangeOptions): Promise<void>;
+  /** Takes a node out of the chain until it is another process, or is added again at its address. */
+  drainMember(id: string, options?: ChangeOptions): Promise<void>;
   /**
    * What the processes of the cluster remember of a trace: one of 32 hexadecimal digits, or that of the write
    * with a revision. `silent`: who could not be asked.
@@ -209,6 +211,11 @@ class Client implements KeychainClient {
   removeMember(id: string, options: ChangeOptions = {}): Promise<void> {
     const { expectedEpoch = 0 } = options;
     return this.#cluster.removeMember({ id, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  drainMember(id: string, options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.drainMember({ id, expectedEpoch }, this.#timeoutOf(options));
   }
 
   trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {

@@ -315,7 +315,8 @@ class Demo {
     this.#isStopping = true;
     const children = [...this.#children.values()];
     const ended = children.map((child) => new Promise((done) => child.once('exit', done)));
-    for (const child of children) child.kill('SIGTERM');
+    // All of them end: nobody has to leave the chain first, as at a SIGTERM.
+    for (const child of children) child.kill('SIGINT');
     const timer = setTimeout(() => {
       for (const child of this.#children.values()) child.kill('SIGKILL');
     }, stopMs);

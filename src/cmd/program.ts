@@ -247,6 +247,11 @@ function chain(): Command {
     change('add', 'add a node').argument('<id>').argument('<address>').action(verb(verbs.add)),
   );
   command.addCommand(change('remove', 'remove a node').argument('<id>').action(verb(verbs.remove)));
+  command.addCommand(
+    change('drain', 'take a node out until it is restarted, or added again')
+      .argument('<id>')
+      .action(verb(verbs.drain)),
+  );
   return command;
 }
 

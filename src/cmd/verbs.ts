@@ -234,6 +234,11 @@ export function remove(id: string, flags: ChangeFlags): Promise<number> {
   return change(flags, `${id} was removed`, (client, options) => client.removeMember(id, options));
 }
 
+export function drain(id: string, flags: ChangeFlags): Promise<number> {
+  const done = `${id} was drained: it is taken in again when it was restarted, or added again`;
+  return change(flags, done, (client, options) => client.drainMember(id, options));
+}
+
 /** Exit code 6 where something is wrong. */
 export function status(flags: ClientFlags): Promise<number> {
   return withClient(flags, async (client) => {
@@ -268,8 +273,8 @@ function faults(view: View, leader: string): readonly string[] {
   if (view.members.length === 0) {
     wrong.push('the chain has no member: keychaindb chain add ID HOST:PORT');
   }
-  for (const { id, state } of view.others) {
-    if (state === MemberState.OFFLINE) {
+  for (const { id, state, drained } of view.others) {
+    if (state === MemberState.OFFLINE && !drained) {
       wrong.push(`${id} is not heard: start it, or keychaindb chain remove ${id}`);
     }
   }
@@ -290,6 +295,9 @@ function membersTable({ members: chain, others }: View): string {
   };
   return table(
     ['NODE', 'ADDRESS', 'STATE', 'ROLE'],
-    [...chain.map((m) => row(m, roleOf(m))), ...others.map((m) => row(m, ''))],
+    [
+      ...chain.map((m) => row(m, roleOf(m))),
+      ...others.map((m) => row(m, m.drained ? 'drained' : '')),
+    ],
   );
 }

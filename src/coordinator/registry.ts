@@ -4,6 +4,7 @@ import {
   type AddMemberRequest,
   type ChangeView,
   type CreateCluster,
+  type DrainMemberRequest,
   type Member,
   type MemberName,
   MemberState,
@@ -55,6 +56,8 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return addMember(state, command.value);
     case 'removeMember':
       return removeMember(state, command.value);
+    case 'drainMember':
+      return drainMember(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -108,17 +111,24 @@ function addMember(state: RegistryState, command: AddMemberRequest): RegistryDec
   const { members, others } = state.view;
   const all = [...members, ...others];
   const known = all.find((m) => m.id === id);
-  if (known?.address === address) return isSo;
-  if (known !== undefined) {
+  if (known !== undefined && known.address !== address) {
     return refused('MEMBER_EXISTS', `${id} is a member of the chain already, at ${known.address}`);
   }
+  if (known !== undefined && !known.drained) return isSo;
   if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  if (known !== undefined) {
+    const isBack = (m: Member): Member => (m === known ? { ...m, drained: false } : m);
+    return changed(state, members, others.map(isBack));
+  }
   const user = all.find((m) => m.address === address);
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
-  const added = { id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes };
+  const added: Member = {
+    ...{ id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes },
+    drained: false,
+  };
   return changed(state, members, [...others, added]);
 }
 
@@ -144,6 +154,34 @@ function removeMember(state: RegistryState, command: RemoveMemberRequest): Regis
   );
 }
 
+/** R16: out of the chain, and not taken in again before it is another process, or is added again. */
+function drainMember(state: RegistryState, command: DrainMemberRequest): RegistryDecision {
+  const { id, expectedEpoch } = command;
+  const { members, others } = state.view;
+  const member = members.find((m) => m.id === id);
+  const waiting = others.find((m) => m.id === id);
+  if (member === undefined && waiting === undefined) {
+    return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  }
+  if (member === undefined && waiting?.drained === true) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  if (isOnlyServing(members, id)) {
+    return refused(
+      'LAST_SERVING',
+      `${id} is the last member that serves: without it nobody does; add another one first`,
+    );
+  }
+  const drained = others.map((m) => (m === waiting ? { ...m, drained: true } : m));
+  if (member !== undefined && waiting === undefined) {
+    drained.push({ ...member, state: MemberState.OFFLINE, drained: true });
+  }
+  return changed(
+    state,
+    members.filter((m) => m !== member),
+    drained,
+  );
+}
+
 function isOnlyServing(members: readonly Member[], id: string): boolean {
   const serving = members.filter((m) => m.state === MemberState.SERVING);
   return serving.length === 1 && serving[0]?.id === id;
@@ -157,8 +195,8 @@ function isOnlyServing(members: readonly Member[], id: string): boolean {
 function register(state: RegistryState, command: RegisterIncarnation): RegistryDecision {
   const { id, incarnation, storeId, address, keepsPlace } = command;
   const { members, others } = state.view;
-  const known = [...members, ...others].some((m) => m.id === id);
-  if (!known) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  const known = [...others, ...members].find((m) => m.id === id);
+  if (known === undefined) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
   if (incarnation <= (state.incarnations.get(id) ?? 0)) {
     return refused('STALE_EPOCH', `a newer process of ${id} is known`);
   }
@@ -166,7 +204,11 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
-  const process = { id, incarnation, storeId, address, state: MemberState.WAITING };
+  const process: Member = {
+    ...{ id, incarnation, storeId, address, state: MemberState.WAITING },
+    // 0: a node of an earlier version, which can't say.
+    drained: known.drained && command.process > 0 && command.process <= known.incarnation,
+  };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);
   const place = others.findIndex((m) => m.id === id);
@@ -217,6 +259,7 @@ function startSync(state: RegistryState, name: MemberName): RegistryDecision {
   if (member === undefined || member.state !== MemberState.WAITING) {
     return refused('MEMBER_NOT_FOUND', `${name.id} does not wait to join`);
   }
+  if (member.drained) return refused('BAD_REQUEST', `${name.id} is drained`);
   if (members.length === 0 || members.some((m) => m.state !== MemberState.SERVING)) {
     return refused('BAD_REQUEST', 'another member is joining, or none serves');
   }
@@ -264,6 +307,6 @@ function reinstate(state: RegistryState, name: MemberName): RegistryDecision {
     .filter((m) => m.id !== name.id)
     .map((m) => ({ ...m, state: MemberState.OFFLINE }))
     .filter((m) => !others.some((o) => o.id === m.id));
-  const sole = { ...member, state: MemberState.SERVING };
+  const sole = { ...member, state: MemberState.SERVING, drained: false };
   return changed(state, [sole], [...others.filter((m) => m !== member), ...gone]);
 }

@@ -8,6 +8,7 @@ import {
   type AddMemberRequest,
   type ClusterStatusResponse,
   type CoordinatorPush,
+  type DrainMemberRequest,
   type Member,
   MemberState,
   type NodeHeartbeat,
@@ -44,6 +45,7 @@ export interface CoordinatorHandle {
   /** These reject with KeychainError. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
@@ -141,6 +143,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
   async removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
     this.#mustNotBeLast(request.id);
     await this.#command({ command: { $case: 'removeMember', value: request } }, timeoutMs);
+  }
+
+  async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
+    this.#mustNotBeLast(request.id);
+    await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

@@ -43,6 +43,10 @@ export function coordinatorService(
       const done = coordinator.removeMember(call.request, timeoutOf(call, clock));
       reply('remove_member', done, callback);
     },
+    drainMember: (call, callback) => {
+      const done = coordinator.drainMember(call.request, timeoutOf(call, clock));
+      reply('drain_member', done, callback);
+    },
     joinCluster: (_call, callback) => callback(notYet),
     removeFromCluster: (_call, callback) => callback(notYet),
     clusterStatus: (_call, callback) => {

@@ -63,6 +63,7 @@ export const routes: readonly Route[] = [
   { method: 'GET', path: '/v1/chain/members', run: getMembers },
   { method: 'POST', path: '/v1/chain/members', run: addMember },
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
+  { method: 'POST', path: '/v1/chain/members/', run: drainMember },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
   { method: 'GET', path: '/readyz', run: ready },
@@ -217,6 +218,29 @@ async function removeMember(
   const expectedEpoch = epochField(asked, 'expectedEpoch');
   await cluster.removeMember({ id, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
+}
+
+/** `{id}/drain` */
+async function drainMember(
+  { cluster, limits }: RouteContext,
+  { message, rest }: HttpRequest,
+): Promise<HttpReply> {
+  const end = rest.length - drainSuffix.length;
+  if (end <= 0 || !rest.endsWith(drainSuffix)) {
+    throw new KeychainError('ROUTE_NOT_FOUND', `there is no POST /v1/chain/members/${rest}`);
+  }
+  const id = Buffer.from(percentDecoded(rest.slice(0, end), 'id')).toString();
+  const expectedEpoch = epochField(await optionalJson(message, limits), 'expectedEpoch');
+  await cluster.drainMember({ id, expectedEpoch }, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+const drainSuffix = '/drain';
+
+/** The body of a change that needs none. */
+async function optionalJson(message: IncomingMessage, limits: OperationLimits) {
+  const body = await readJsonBody(message, limits);
+  return body.byteLength === 0 ? {} : jsonObject(body);
 }
 
 async function getStatus({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {

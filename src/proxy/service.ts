@@ -101,6 +101,9 @@ export function coordinatorService(
     removeMember(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.removeMember(call.request, timeoutMs)), callback);
     },
+    drainMember(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.drainMember(call.request, timeoutMs)), callback);
+    },
     joinCluster(_call, callback) {
       callback(notYet);
     },

@@ -5,6 +5,7 @@ import {
   type AddMemberRequest,
   type ClusterStatusResponse,
   CoordinatorClient,
+  type DrainMemberRequest,
   type RemoveMemberRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -19,6 +20,7 @@ export interface ClusterVerbs {
   /** Changes: one that is repeated after it succeeded succeeds. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -91,6 +93,13 @@ class RetriedVerbs implements ClusterVerbs {
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) => client.removeMember(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.drainMember(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

@@ -36,6 +36,7 @@ export function view(epoch: number, members: string, others = ''): View {
           address: id,
           state: suffix === undefined ? state : (states[suffix] ?? state),
           storeId: new TextEncoder().encode(`store-${id}`),
+          drained: false,
         };
       });
   return {

@@ -20,15 +20,19 @@ const add = (id: string, address = `${id}:1`, expectedEpoch = 0): RegistryComman
 const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
   command: { $case: 'removeMember', value: { id, expectedEpoch } },
 });
+const drain = (id: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'drainMember', value: { id, expectedEpoch } },
+});
 const register = (
   id: string,
   incarnation: number,
   storeId = storeOf(id),
   keepsPlace = false,
+  process = incarnation,
 ): RegistryCommand => ({
   command: {
     $case: 'register',
-    value: { id, incarnation, storeId, address: `${id}:1`, keepsPlace },
+    value: { id, incarnation, storeId, address: `${id}:1`, keepsPlace, process },
   },
 });
 const change = (
@@ -86,7 +90,9 @@ const pair = (): RegistryState =>
   );
 
 const shape = ({ view }: RegistryState): string =>
-  [...view.members, ...view.others].map((m) => `${m.id}${m.incarnation}:${m.state}`).join(' ');
+  [...view.members, ...view.others]
+    .map((m) => `${m.id}${m.incarnation}:${m.state}${m.drained ? ' drained' : ''}`)
+    .join(' ');
 
 t.test('a chain begins with its first member and grows behind the tail', async (t) => {
   const state = pair();
@@ -128,6 +134,43 @@ t.test('a change that was decided on another view is refused', async (t) => {
   }
   t.equal(apply(state, add('c', 'c:1', epoch)).reason, '');
   t.equal(apply(state, remove('b', epoch)).reason, '');
+});
+
+t.test('a member that was drained is out, and stays a member', async (t) => {
+  const state = apply(pair(), drain('b')).state;
+  t.equal(shape(state), 'a1:1 b1:5 drained');
+  t.equal(apply(state, drain('b', 1)).reason, '', 'again');
+  t.equal(apply(state, drain('b')).state, state, 'no epoch is spent');
+  t.equal(apply(state, drain('nobody')).reason, 'MEMBER_NOT_FOUND');
+  t.equal(apply(state, drain('a')).reason, 'LAST_SERVING');
+  t.equal(apply(pair(), drain('b', 2)).reason, 'STALE_EPOCH');
+});
+
+t.test(
+  'a drained process stays drained under its next incarnations, another one does not',
+  async (t) => {
+    const state = apply(pair(), drain('b')).state;
+    const same = apply(state, register('b', 2, storeOf('b'), false, 1)).state;
+    t.equal(shape(same), 'a1:1 b2:4 drained');
+    t.equal(apply(same, change(same.view.epoch, 'startSync', 'b', 2)).reason, 'BAD_REQUEST');
+    t.equal(
+      shape(apply(same, register('b', 3, storeOf('b'), false, 1)).state),
+      'a1:1 b3:4 drained',
+    );
+    t.equal(shape(apply(same, register('b', 3)).state), 'a1:1 b3:4');
+    t.equal(shape(apply(same, register('b', 3, storeOf('b'), false, 0)).state), 'a1:1 b3:4');
+    const added = apply(same, add('b')).state;
+    t.equal(shape(added), 'a1:1 b2:4', 'nor one that was added again');
+    t.equal(apply(added, change(added.view.epoch, 'startSync', 'b', 2)).reason, '');
+  },
+);
+
+t.test('who waits can be drained, who is fed as well', async (t) => {
+  const waits = built(create, add('a'), add('b'), register('a', 1), at('reinstate', 'a', 1));
+  t.equal(shape(apply(waits, drain('b')).state), 'a1:1 b0:5 drained');
+  const registered = apply(waits, register('b', 1)).state;
+  const fed = apply(registered, change(registered.view.epoch, 'startSync', 'b', 1)).state;
+  t.equal(shape(apply(fed, drain('b')).state), 'a1:1 b1:5 drained');
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

@@ -88,6 +88,10 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
     },
+    drainMember({ id, expectedEpoch }) {
+      fake.changes.push(`drain ${id}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -410,12 +414,12 @@ t.test('members and status of the cluster', async (t) => {
     configuration: {
       version: '7',
       members: [
-        { id: 'node-1', address: 'node-1:1', state: 'LASTSRV', incarnation: '1' },
-        { id: 'node-2', address: 'node-2:1', state: 'SERVING', incarnation: '1' },
+        { id: 'node-1', address: 'node-1:1', state: 'LASTSRV', incarnation: '1', drained: false },
+        { id: 'node-2', address: 'node-2:1', state: 'SERVING', incarnation: '1', drained: false },
       ],
       others: [
-        { id: 'node-3', address: 'node-3:1', state: 'JOINING', incarnation: '1' },
-        { id: 'node-9', address: 'node-9:1', state: 'WAITING', incarnation: '1' },
+        { id: 'node-3', address: 'node-3:1', state: 'JOINING', incarnation: '1', drained: false },
+        { id: 'node-9', address: 'node-9:1', state: 'WAITING', incarnation: '1', drained: false },
       ],
     },
   });
@@ -433,6 +437,13 @@ t.test('members and status of the cluster', async (t) => {
   await ask(fake, 'POST', '/v1/chain/members', { body: expecting });
   await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=8');
   t.same(fake.changes.slice(-2), ['add n h:2 at 7', 'remove n at 8']);
+  const drain = (rest: string, body?: string) =>
+    ask(fake, 'POST', `/v1/chain/members/${rest}`, body === undefined ? {} : { body });
+  t.same((await drain('n%2F1/drain')).body, {});
+  await drain('n/drain', '{"expectedEpoch":9}');
+  t.same(fake.changes.slice(-2), ['drain n/1', 'drain n at 9']);
+  for (const rest of ['n', '/drain', 'n/drains', ''])
+    t.equal((await drain(rest)).status, 404, rest);
   const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
   t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });

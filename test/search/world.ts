@@ -130,6 +130,7 @@ export class World {
       address: id,
       state,
       storeId: new TextEncoder().encode(`store-${id}`),
+      drained: false,
     });
     const view: View = {
       chainId: 1,
@@ -233,7 +234,7 @@ export class World {
     const keepsPlace = !servingOf(this.view).some((m) => m.id !== id && this.#isHeard(m));
     this.command({
       $case: 'register',
-      value: { id, incarnation, storeId, address, keepsPlace },
+      value: { id, incarnation, storeId, address, keepsPlace, process: incarnation },
     });
     this.settle();
   }

@@ -59,6 +59,8 @@ export interface Member {
   readonly state: MemberState;
   /** 16 random bytes, made with the store. */
   readonly storeId: Uint8Array;
+  /** An operator took it out, or it is shutting down: this process is not taken in again, the next one is. */
+  readonly drained: boolean;
 }
 
 /** The chain's membership, decided in Raft, one change per epoch. */
@@ -98,6 +100,16 @@ export interface RemoveMemberRequest {
 }
 
 export interface RemoveMemberResponse {
+}
+
+/** Takes a member out of the chain for a while: it stays a member. */
+export interface DrainMemberRequest {
+  readonly id: string;
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface DrainMemberResponse {
 }
 
 export interface JoinClusterRequest {
@@ -159,6 +171,8 @@ export interface NodeHeartbeat {
     | undefined;
   /** R5: milliseconds until this process may take part in a view in which it serves: its store may owe promises yet. */
   readonly bootWaitMs: number;
+  /** The first incarnation of this process: those after it began in the same process. */
+  readonly process: number;
 }
 
 export interface JoinReport {
@@ -191,6 +205,7 @@ export interface RegistryCommand {
     | { readonly $case: "removeMember"; readonly value: RemoveMemberRequest }
     | { readonly $case: "register"; readonly value: RegisterIncarnation }
     | { readonly $case: "changeView"; readonly value: ChangeView }
+    | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
     | undefined;
 }
 
@@ -209,6 +224,8 @@ export interface RegisterIncarnation {
   readonly storeId: Uint8Array;
   readonly address: string;
   readonly keepsPlace: boolean;
+  /** As NodeHeartbeat's; a process that was drained stays so under its next incarnations. */
+  readonly process: number;
 }
 
 export interface ChangeView {
@@ -247,7 +264,7 @@ export interface RegistryResult {
 }
 
 function createBaseMember(): Member {
-  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0) };
+  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), drained: false };
 }
 
 export const Member: MessageFns<Member> = {
@@ -266,6 +283,9 @@ export const Member: MessageFns<Member> = {
     }
     if (message.storeId.length !== 0) {
       writer.uint32(42).bytes(message.storeId);
+    }
+    if (message.drained !== false) {
+      writer.uint32(48).bool(message.drained);
     }
     return writer;
   },
@@ -321,6 +341,14 @@ export const Member: MessageFns<Member> = {
             }
 
             message.storeId = reader.bytes();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.drained = reader.bool();
             continue;
           }
         }
@@ -697,6 +725,98 @@ export const RemoveMemberResponse: MessageFns<RemoveMemberResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseRemoveMemberResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrainMemberRequest(): DrainMemberRequest {
+  return { id: "", expectedEpoch: 0 };
+}
+
+export const DrainMemberRequest: MessageFns<DrainMemberRequest> = {
+  encode(message: DrainMemberRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainMemberRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainMemberRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrainMemberResponse(): DrainMemberResponse {
+  return {};
+}
+
+export const DrainMemberResponse: MessageFns<DrainMemberResponse> = {
+  encode(_: DrainMemberResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainMemberResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainMemberResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1102,6 +1222,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     join: false,
     report: undefined,
     bootWaitMs: 0,
+    process: 0,
   };
 }
 
@@ -1154,6 +1275,9 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.bootWaitMs !== 0) {
       writer.uint32(128).uint32(message.bootWaitMs);
+    }
+    if (message.process !== 0) {
+      writer.uint32(136).uint64(message.process);
     }
     return writer;
   },
@@ -1297,6 +1421,14 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.bootWaitMs = reader.uint32();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.process = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -1503,6 +1635,9 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "changeView":
         ChangeView.encode(message.command.value, writer.uint32(42).fork()).join();
         break;
+      case "drainMember":
+        DrainMemberRequest.encode(message.command.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1558,6 +1693,14 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "changeView", value: ChangeView.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.command = { $case: "drainMember", value: DrainMemberRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1631,7 +1774,7 @@ export const CreateCluster: MessageFns<CreateCluster> = {
 };
 
 function createBaseRegisterIncarnation(): RegisterIncarnation {
-  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false };
+  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false, process: 0 };
 }
 
 export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
@@ -1650,6 +1793,9 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
     }
     if (message.keepsPlace !== false) {
       writer.uint32(40).bool(message.keepsPlace);
+    }
+    if (message.process !== 0) {
+      writer.uint32(48).uint64(message.process);
     }
     return writer;
   },
@@ -1705,6 +1851,14 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
             }
 
             message.keepsPlace = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.process = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -1978,6 +2132,15 @@ export const CoordinatorService = {
       Buffer.from(RemoveMemberResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RemoveMemberResponse => RemoveMemberResponse.decode(value),
   },
+  drainMember: {
+    path: "/keychaindb.v1.Coordinator/DrainMember" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DrainMemberRequest): Buffer => Buffer.from(DrainMemberRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DrainMemberRequest => DrainMemberRequest.decode(value),
+    responseSerialize: (value: DrainMemberResponse): Buffer => Buffer.from(DrainMemberResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DrainMemberResponse => DrainMemberResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -2033,6 +2196,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   getMembers: handleUnaryCall<GetMembersRequest, GetMembersResponse>;
   addMember: handleUnaryCall<AddMemberRequest, AddMemberResponse>;
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
+  drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   clusterStatus: handleUnaryCall<ClusterStatusRequest, ClusterStatusResponse>;
@@ -2086,6 +2250,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RemoveMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,
