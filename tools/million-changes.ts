@@ -71,8 +71,11 @@ for (let done = 0; done < changes; done += 2 * batch) {
   const ids = Array.from({ length: batch }, (_, i) => `node-${done / 2 + i}`);
   await Promise.all(
     ids.flatMap((id, i) => [
-      propose({ $case: 'addMember', value: { id, address: `127.0.0.1:${i + 1}` } }),
-      propose({ $case: 'removeMember', value: { id } }),
+      propose({
+        $case: 'addMember',
+        value: { id, address: `127.0.0.1:${i + 1}`, expectedEpoch: 0 },
+      }),
+      propose({ $case: 'removeMember', value: { id, expectedEpoch: 0 } }),
     ]),
   );
   if ((done + 2 * batch) % Math.max(2 * batch, changes / 5) === 0) await report(done + 2 * batch);

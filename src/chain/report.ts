@@ -31,6 +31,7 @@ export function heartbeatOf(
     silentPeers: silentPeers(state, now),
     join,
     report: joinReport(state),
+    process: self.process ?? self.incarnation,
     bootWaitMs: Math.max(0, Math.ceil(state.bootWaitUntil - now)),
     stagedKeys: ledger.dirty.size,
     leaseMs: leaseLeft(state, now),

@@ -48,6 +48,8 @@ export interface NodeOptions {
     readonly incarnation: number;
     readonly storeId: Uint8Array;
     readonly address: string;
+    /** The first incarnation of this process. */
+    readonly process?: number;
   };
   readonly chainId: number;
   readonly clock: Clock;

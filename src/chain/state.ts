@@ -7,6 +7,8 @@ import type { Name } from './views.js';
 export interface NodeIdentity extends Name {
   readonly storeId: Uint8Array;
   readonly address: string;
+  /** The first incarnation of this process; absent: this one. */
+  readonly process?: number;
 }
 
 export interface NodeTiming {

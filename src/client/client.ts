@@ -80,6 +80,11 @@ export interface GetOptions extends OperationOptions {
   readonly node?: string;
 }
 
+export interface ChangeOptions extends OperationOptions {
+  /** Refused with STALE_EPOCH where the chain has another; absent: any. */
+  readonly expectedEpoch?: number;
+}
+
 /** A text key is its UTF-8. */
 export type Key = string | Uint8Array;
 
@@ -99,8 +104,11 @@ export interface KeychainClient {
   chainStatus(options?: OperationOptions): Promise<ChainStatusResponse>;
   /** The chain: `members` head to tail, `others` not yet or no more in it. */
   members(options?: MembersOptions): Promise<View>;
-  addMember(id: string, address: string, options?: OperationOptions): Promise<void>;
-  removeMember(id: string, options?: OperationOptions): Promise<void>;
+  /** Changes of the chain: one that is repeated after it succeeded succeeds. */
+  addMember(id: string, address: string, options?: ChangeOptions): Promise<void>;
+  removeMember(id: string, options?: ChangeOptions): Promise<void>;
+  /** Takes a node out of the chain until it is another process, or is added again at its address. */
+  drainMember(id: string, options?: ChangeOptions): Promise<void>;
   /**
    * What the processes of the cluster remember of a trace: one of 32 hexadecimal digits, or that of the write
    * with a revision. `silent`: who could not be asked.
@@ -216,12 +224,19 @@ class Client implements KeychainClient {
     return this.#cluster.members(this.#timeoutOf(options), options.stale);
   }
 
-  addMember(id: string, address: string, options: OperationOptions = {}): Promise<void> {
-    return this.#cluster.addMember(id, address, this.#timeoutOf(options));
+  addMember(id: string, address: string, options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.addMember({ id, address, expectedEpoch }, this.#timeoutOf(options));
   }
 
-  removeMember(id: string, options: OperationOptions = {}): Promise<void> {
-    return this.#cluster.removeMember(id, this.#timeoutOf(options));
+  removeMember(id: string, options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.removeMember({ id, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  drainMember(id: string, options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.drainMember({ id, expectedEpoch }, this.#timeoutOf(options));
   }
 
   trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {

@@ -236,7 +236,7 @@ class Demo {
   async #addNodes(verbs: ReturnType<typeof clusterVerbs>): Promise<void> {
     for (const { id, grpc } of this.#of('node')) {
       try {
-        await verbs.addMember(id, grpc, readyMs);
+        await verbs.addMember({ id, address: grpc, expectedEpoch: 0 }, readyMs);
       } catch (error) {
         const isKnown = error instanceof KeychainError && error.reason === 'MEMBER_EXISTS';
         if (!isKnown) throw error;
@@ -315,7 +315,8 @@ class Demo {
     this.#isStopping = true;
     const children = [...this.#children.values()];
     const ended = children.map((child) => new Promise((done) => child.once('exit', done)));
-    for (const child of children) child.kill('SIGTERM');
+    // All of them end: nobody has to leave the chain first, as at a SIGTERM.
+    for (const child of children) child.kill('SIGINT');
     const timer = setTimeout(() => {
       for (const child of this.#children.values()) child.kill('SIGKILL');
     }, stopMs);

@@ -1,5 +1,5 @@
 import { toHex } from '../base/bytes.js';
-import { systemClock } from '../base/clock.js';
+import { pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
@@ -9,13 +9,15 @@ import { emptyStore, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
-import { servesIn } from '../chain/views.js';
+import { sameName, servesIn } from '../chain/views.js';
 import { ChainService } from '../gen/keychaindb/v1/chain.js';
 import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
 import { type GetTraceRequest, TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { RocksEngine } from '../log/rocks-engine.js';
+import { clusterVerbs } from '../retry/cluster-verbs.js';
+import type { Logger } from '../telemetry/log.js';
 import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
@@ -88,8 +90,9 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   const address = flags.advertise ?? listener.address;
   const connections = new Connections();
   let stopped = false;
-  const stop = untilStopped().then(() => {
+  const stop = untilStopped().then(async (signal) => {
     stopped = true;
+    if (signal === 'SIGTERM' && current !== undefined) await leave(current, flags, logger);
   });
   let log = await openStore({
     folder,
@@ -101,14 +104,18 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   announce(logger, listener.address, http.address);
   telemetry.begin();
   let above = 0;
+  let firstIncarnation: number | undefined;
   while (!stopped) {
+    const incarnation = await folder.nextIncarnation(systemClock.wall(), above);
+    firstIncarnation ??= incarnation;
     const handle = await startNode({
       version: version(),
       identity: {
         id,
-        incarnation: await folder.nextIncarnation(systemClock.wall(), above),
+        incarnation,
         storeId: folder.storeId,
         address,
+        process: firstIncarnation,
       },
       chainId: 1,
       clock: systemClock,
@@ -146,10 +153,12 @@ export async function runNode(flags: NodeFlags): Promise<void> {
       logger.info({ epoch, position, role }, `takes part in epoch ${epoch} as ${role}`);
     });
     const removal = await Promise.race([handle.removed, stop]);
-    serving.unsubscribe();
     listener.serving(false);
+    // What was removed answers on until the process has left the chain: others hear from it that it stopped.
+    if (stopped) await stop;
+    serving.unsubscribe();
     await handle.close();
-    if (removal === undefined) break;
+    if (removal === undefined || stopped) break;
     const how = removal.wipe ? ' from an empty store' : '';
     logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
@@ -160,6 +169,33 @@ export async function runNode(flags: NodeFlags): Promise<void> {
   await http.close();
   await log.close();
   await telemetry.close();
+}
+
+/** Milliseconds within which a node that ends leaves the chain; then it ends anyway. */
+const leaveMs = 2_000;
+/** Milliseconds for which it answers on when it has left: that it stopped, and who is the head now. */
+const answerOnMs = 200;
+
+/** R16: the chain goes on at once without a node that says so, where it would wait a lease for one that doesn't. */
+async function leave(handle: NodeHandle, flags: NodeFlags, log: Logger): Promise<void> {
+  const { id, coordinators } = flags;
+  if (!isMember(handle)) return;
+  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock });
+  const deadline = systemClock.monotonic() + leaveMs;
+  try {
+    await verbs.drainMember({ id, expectedEpoch: 0 }, leaveMs);
+    const left = Math.max(0, deadline - systemClock.monotonic());
+    await Promise.race([handle.removed, pause(systemClock, left)]);
+    await pause(systemClock, answerOnMs);
+  } catch (error) {
+    log.warn(`${id} ends without having left the chain: ${KeychainError.from(error).message}`);
+  } finally {
+    verbs.close();
+  }
+}
+
+function isMember({ state }: NodeHandle): boolean {
+  return state.seen?.members.some((m) => sameName(m, state.self)) === true;
 }
 
 /** Events that come with changes of the chain, not with requests: what `--log-level debug` shows. */

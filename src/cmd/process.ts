@@ -36,12 +36,11 @@ export function announce(log: Logger, grpc: string, http: string): void {
   process.send?.(notice);
 }
 
-/** Resolves at SIGINT or SIGTERM, or when the process that started this one over IPC is gone. */
-export function untilStopped(): Promise<void> {
+/** Resolves at SIGINT or SIGTERM, or when the process that started this one over IPC is gone. A second SIGTERM ends it at once. */
+export function untilStopped(): Promise<'SIGINT' | 'SIGTERM' | 'disconnect'> {
   return new Promise((resolve) => {
-    const stop = (): void => resolve();
-    process.once('SIGINT', stop);
-    process.once('SIGTERM', stop);
-    if (process.channel) process.once('disconnect', stop);
+    process.once('SIGINT', () => resolve('SIGINT'));
+    process.once('SIGTERM', () => resolve('SIGTERM'));
+    if (process.channel) process.once('disconnect', () => resolve('disconnect'));
   });
 }

@@ -270,8 +270,22 @@ function chain(): Command {
   const command = new Command('chain').description('the members of the chain');
   command.addCommand(client('members', 'print them, head to tail').action(verb(verbs.members)));
   command.addCommand(
-    client('add', 'add a node').argument('<id>').argument('<address>').action(verb(verbs.add)),
+    change('add', 'add a node').argument('<id>').argument('<address>').action(verb(verbs.add)),
   );
-  command.addCommand(client('remove', 'remove a node').argument('<id>').action(verb(verbs.remove)));
+  command.addCommand(change('remove', 'remove a node').argument('<id>').action(verb(verbs.remove)));
+  command.addCommand(
+    change('drain', 'take a node out until it is restarted, or added again')
+      .argument('<id>')
+      .action(verb(verbs.drain)),
+  );
   return command;
+}
+
+/** A change of the chain. */
+function change(name: string, description: string): Command {
+  return client(name, description).addOption(
+    flag('--expected-epoch <epoch>', 'only where the chain is in this epoch').argParser(
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+    ),
+  );
 }

@@ -82,7 +82,15 @@ function nodesTable({ nodes }: StatusReport): string {
   return table(
     [...header, 'LEASE', 'INCARNATION', 'SINCE', 'VERSION'],
     nodes.map((n) => [
-      ...[n.id, n.address, n.state, n.role, shown(n.revision), shown(n.watermark), shown(n.lag)],
+      ...[
+        n.id,
+        n.address,
+        n.drained ? `${n.state} (drained)` : n.state,
+        n.role,
+        shown(n.revision),
+        shown(n.watermark),
+        shown(n.lag),
+      ],
       ...[shown(n.stagedKeys), leaseOf(n.leaseMs), n.incarnation, n.since, n.version],
     ]),
   );

@@ -2,6 +2,7 @@ import { toHex } from '../base/bytes.js';
 import { pause, systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
 import {
+  type ChangeOptions,
   connect,
   type GetTraceResponse,
   type KeychainClient,
@@ -24,6 +25,10 @@ export interface ClientFlags {
   readonly endpoints: readonly string[];
   readonly timeout: number;
   readonly output: 'table' | 'json';
+}
+
+export interface ChangeFlags extends ClientFlags {
+  readonly expectedEpoch?: number;
 }
 
 /** Connects, works, closes; the exit code of what went wrong. */
@@ -205,22 +210,33 @@ export function members(flags: ClientFlags): Promise<number> {
   });
 }
 
-export function add(id: string, address: string, flags: ClientFlags): Promise<number> {
+/** A change of the chain, and what is said where it was made, or was so already. */
+function change(
+  flags: ChangeFlags,
+  done: string,
+  make: (client: KeychainClient, options: ChangeOptions) => Promise<void>,
+): Promise<number> {
+  const { expectedEpoch } = flags;
   return withClient(flags, async (client) => {
-    await client.addMember(id, address);
+    await make(client, expectedEpoch === undefined ? {} : { expectedEpoch });
     if (flags.output === 'json') print('{}');
-    else say(`${id} was added: it joins the chain when it runs`);
+    else say(done);
     return exitCodes.ok;
   });
 }
 
-export function remove(id: string, flags: ClientFlags): Promise<number> {
-  return withClient(flags, async (client) => {
-    await client.removeMember(id);
-    if (flags.output === 'json') print('{}');
-    else say(`${id} was removed`);
-    return exitCodes.ok;
-  });
+export function add(id: string, address: string, flags: ChangeFlags): Promise<number> {
+  const done = `${id} was added: it joins the chain when it runs`;
+  return change(flags, done, (client, options) => client.addMember(id, address, options));
+}
+
+export function remove(id: string, flags: ChangeFlags): Promise<number> {
+  return change(flags, `${id} was removed`, (client, options) => client.removeMember(id, options));
+}
+
+export function drain(id: string, flags: ChangeFlags): Promise<number> {
+  const done = `${id} was drained: it is taken in again when it was restarted, or added again`;
+  return change(flags, done, (client, options) => client.drainMember(id, options));
 }
 
 function membersTable({ members: chain, others }: View): string {
@@ -237,6 +253,9 @@ function membersTable({ members: chain, others }: View): string {
   };
   return table(
     ['NODE', 'ADDRESS', 'STATE', 'ROLE'],
-    [...chain.map((m) => row(m, roleOf(m))), ...others.map((m) => row(m, ''))],
+    [
+      ...chain.map((m) => row(m, roleOf(m))),
+      ...others.map((m) => row(m, m.drained ? 'drained' : '')),
+    ],
   );
 }

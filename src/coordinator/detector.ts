@@ -156,7 +156,7 @@ class Look {
     const all = [...view.members, ...view.others];
     for (const { beat, at, since } of this.#state.heard.values()) {
       if (this.#now - at >= this.#timing.detectionMs) continue;
-      const { id, incarnation, storeId, address } = beat;
+      const { id, incarnation, storeId, address, process } = beat;
       const isKnown = all.some((m) => m.id === id);
       if (isKnown && incarnation > highestIncarnation(this.#registry, id)) {
         if (all.some((m) => m.address === address && m.id !== id)) continue;
@@ -167,13 +167,13 @@ class Look {
         return {
           command: {
             $case: 'register',
-            value: { id, incarnation, storeId, address, keepsPlace },
+            value: { id, incarnation, storeId, address, keepsPlace, process },
           },
         };
       }
       const isNew = !isKnown && !incarnations.has(id);
       if (beat.join && isNew && !all.some((m) => m.address === address)) {
-        return { command: { $case: 'addMember', value: { id, address } } };
+        return { command: { $case: 'addMember', value: { id, address, expectedEpoch: 0 } } };
       }
     }
     return undefined;
@@ -187,7 +187,8 @@ class Look {
       return undefined;
     }
     const isFirst = this.#serving.length === 0;
-    const waiting = view.others.filter(
+    const others = view.others.filter((m) => !m.drained);
+    const waiting = others.filter(
       (m) => m.state === MemberState.WAITING && this.#hears(m) && this.#isIntact(m),
     );
     const back = isFirst
@@ -196,7 +197,7 @@ class Look {
     if (back.length === 0) return undefined;
     this.#state.survivorSince ??= this.#now;
     // Of all there is nothing to wait for; a coordinator that has just started may not have heard who serves.
-    const isAll = isFirst ? view.others[0] === back[0] : back.length === this.#serving.length;
+    const isAll = isFirst ? others[0] === back[0] : back.length === this.#serving.length;
     const { detectionMs } = this.#timing;
     const waited = Math.min(
       this.#now - this.#state.survivorSince,
@@ -337,6 +338,7 @@ class Look {
     const ready = view.others.filter(
       (m) =>
         m.state === MemberState.WAITING &&
+        !m.drained &&
         this.#hears(m) &&
         !view.members.some(({ id }) => id === m.id),
     );

@@ -13,6 +13,11 @@ export function assertView(before: View, after: View): void {
     fed.every((m) => m === after.members.at(-1)),
     'the member that is fed stands behind the tail',
   );
+  assert(
+    after.members.every((m) => !m.drained),
+    'who is in the chain is not drained',
+    { epoch: after.epoch },
+  );
   if (after.epoch === before.epoch) return;
   assert(after.epoch === before.epoch + 1, 'one change, one epoch', {
     before: before.epoch,

@@ -4,11 +4,13 @@ import {
   type AddMemberRequest,
   type ChangeView,
   type CreateCluster,
+  type DrainMemberRequest,
   type Member,
   type MemberName,
   MemberState,
   type RegisterIncarnation,
   type RegistryCommand,
+  type RemoveMemberRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { removedIdsMax } from './limits.js';
@@ -88,7 +90,9 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
     case 'addMember':
       return addMember(state, command.value);
     case 'removeMember':
-      return removeMember(state, command.value.id);
+      return removeMember(state, command.value);
+    case 'drainMember':
+      return drainMember(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -125,29 +129,53 @@ function createCluster(state: RegistryState, command: CreateCluster): RegistryDe
   return { events: [{ type: 'ClusterCreated', view }], reason: '', message: '' };
 }
 
-function addMember(state: RegistryState, { id, address }: AddMemberRequest): RegistryDecision {
+/** What was asked for is so already: a command that is repeated succeeds, and changes nothing. */
+const isSo: RegistryDecision = { events: [], reason: '', message: '' };
+
+/** An operator's change that was decided on another view than this; 0: on any. */
+function isStale({ view }: RegistryState, expectedEpoch: number): boolean {
+  return expectedEpoch !== 0 && expectedEpoch !== view.epoch;
+}
+
+function stale({ view }: RegistryState, expectedEpoch: number): RegistryDecision {
+  return refused('STALE_EPOCH', `the view is of epoch ${view.epoch}, not ${expectedEpoch}`);
+}
+
+function addMember(state: RegistryState, command: AddMemberRequest): RegistryDecision {
+  const { id, address, expectedEpoch } = command;
   const { members, others } = state.view;
   const all = [...members, ...others];
-  if (all.some((m) => m.id === id)) {
-    return refused('MEMBER_EXISTS', `${id} is a member of the chain already`);
+  const known = all.find((m) => m.id === id);
+  if (known !== undefined && known.address !== address) {
+    return refused('MEMBER_EXISTS', `${id} is a member of the chain already, at ${known.address}`);
+  }
+  if (known !== undefined && !known.drained) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  if (known !== undefined) {
+    const isBack = (m: Member): Member => (m === known ? { ...m, drained: false } : m);
+    return changed(state, members, others.map(isBack));
   }
   const user = all.find((m) => m.address === address);
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
-  const added = {
-    ...{ id, incarnation: 0, address, state: MemberState.OFFLINE },
-    ...{ storeId: noBytes, since: 0 },
+  const added: Member = {
+    ...{ id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes },
+    ...{ drained: false, since: 0 },
   };
   return changed(state, members, [...others, added]);
 }
 
-function removeMember(state: RegistryState, id: string): RegistryDecision {
+function removeMember(state: RegistryState, command: RemoveMemberRequest): RegistryDecision {
+  const { id, expectedEpoch } = command;
   const { members, others } = state.view;
   if (![...members, ...others].some((m) => m.id === id)) {
-    return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+    return state.incarnations.has(id)
+      ? isSo
+      : refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
   }
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
   if (isOnlyServing(members, id)) {
     return refused(
       'LAST_SERVING',
@@ -158,6 +186,34 @@ function removeMember(state: RegistryState, id: string): RegistryDecision {
     state,
     members.filter((m) => m.id !== id),
     others.filter((m) => m.id !== id),
+  );
+}
+
+/** R16: out of the chain, and not taken in again before it is another process, or is added again. */
+function drainMember(state: RegistryState, command: DrainMemberRequest): RegistryDecision {
+  const { id, expectedEpoch } = command;
+  const { members, others } = state.view;
+  const member = members.find((m) => m.id === id);
+  const waiting = others.find((m) => m.id === id);
+  if (member === undefined && waiting === undefined) {
+    return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  }
+  if (member === undefined && waiting?.drained === true) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  if (isOnlyServing(members, id)) {
+    return refused(
+      'LAST_SERVING',
+      `${id} is the last member that serves: without it nobody does; add another one first`,
+    );
+  }
+  const drained = others.map((m) => (m === waiting ? { ...m, drained: true } : m));
+  if (member !== undefined && waiting === undefined) {
+    drained.push({ ...member, state: MemberState.OFFLINE, drained: true });
+  }
+  return changed(
+    state,
+    members.filter((m) => m !== member),
+    drained,
   );
 }
 
@@ -174,8 +230,8 @@ function isOnlyServing(members: readonly Member[], id: string): boolean {
 function register(state: RegistryState, command: RegisterIncarnation): RegistryDecision {
   const { id, incarnation, storeId, address, keepsPlace } = command;
   const { members, others } = state.view;
-  const known = [...members, ...others].some((m) => m.id === id);
-  if (!known) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
+  const known = [...others, ...members].find((m) => m.id === id);
+  if (known === undefined) return refused('MEMBER_NOT_FOUND', `${id} is not a member of the chain`);
   if (incarnation <= highestIncarnation(state, id)) {
     return refused('STALE_EPOCH', `a newer process of ${id} is known`);
   }
@@ -183,7 +239,11 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
   if (user !== undefined) {
     return refused('ADDRESS_IN_USE', `${address} is the address of member ${user.id}`);
   }
-  const process = { id, incarnation, storeId, address, state: MemberState.WAITING, since: 0 };
+  const process: Member = {
+    ...{ id, incarnation, storeId, address, state: MemberState.WAITING, since: 0 },
+    // 0: a node of an earlier version, which can't say.
+    drained: known.drained && command.process > 0 && command.process <= known.incarnation,
+  };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);
   const place = others.findIndex((m) => m.id === id);
@@ -193,10 +253,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
 }
 
 function changeView(state: RegistryState, { expectedEpoch, change }: ChangeView): RegistryDecision {
-  const { view } = state;
-  if (expectedEpoch !== view.epoch) {
-    return refused('STALE_EPOCH', `the view is of epoch ${view.epoch}, not ${expectedEpoch}`);
-  }
+  if (expectedEpoch !== state.view.epoch) return stale(state, expectedEpoch);
   switch (change?.$case) {
     case 'evict':
       return evict(state, change.value);
@@ -237,6 +294,7 @@ function startSync(state: RegistryState, name: MemberName): RegistryDecision {
   if (member === undefined || member.state !== MemberState.WAITING) {
     return refused('MEMBER_NOT_FOUND', `${name.id} does not wait to join`);
   }
+  if (member.drained) return refused('BAD_REQUEST', `${name.id} is drained`);
   if (members.length === 0 || members.some((m) => m.state !== MemberState.SERVING)) {
     return refused('BAD_REQUEST', 'another member is joining, or none serves');
   }
@@ -284,6 +342,6 @@ function reinstate(state: RegistryState, name: MemberName): RegistryDecision {
     .filter((m) => m.id !== name.id)
     .map((m) => ({ ...m, state: MemberState.OFFLINE }))
     .filter((m) => !others.some((o) => o.id === m.id));
-  const sole = { ...member, state: MemberState.SERVING };
+  const sole = { ...member, state: MemberState.SERVING, drained: false };
   return changed(state, [sole], [...others.filter((m) => m !== member), ...gone]);
 }

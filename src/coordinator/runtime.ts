@@ -5,13 +5,16 @@ import { isReason, KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import {
+  type AddMemberRequest,
   type ChainStatusResponse,
   type CoordinatorPush,
+  type DrainMemberRequest,
   type Member,
   MemberState,
   type NodeHeartbeat,
   RegistryCommand,
   RegistryResult,
+  type RemoveMemberRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -52,8 +55,9 @@ export interface CoordinatorHandle {
   /** What the nodes say of themselves, as this coordinator hears it. */
   chainStatus(): ChainStatusResponse;
   /** These reject with KeychainError. */
-  addMember(id: string, address: string, timeoutMs: number): Promise<void>;
-  removeMember(id: string, timeoutMs: number): Promise<void>;
+  addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
+  removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
   readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
@@ -141,26 +145,35 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return { view: this.shownView(), nodes: nodesHeard(this.#detector, this.#clock.monotonic()) };
   }
 
-  async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
-    checkMember(id, address);
-    await this.#command({ command: { $case: 'addMember', value: { id, address } } }, timeoutMs);
+  async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
+    checkMember(request.id, request.address);
+    await this.#command({ command: { $case: 'addMember', value: request } }, timeoutMs);
   }
 
-  async removeMember(id: string, timeoutMs: number): Promise<void> {
+  async removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
+    this.#mustNotBeLast(request.id);
+    await this.#command({ command: { $case: 'removeMember', value: request } }, timeoutMs);
+  }
+
+  async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
+    this.#mustNotBeLast(request.id);
+    await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
+  }
+
+  /** R10: no member goes unless another serving one was heard. */
+  #mustNotBeLast(id: string): void {
     const { members } = this.#options.registry.state.view;
     const { timing } = this.#options;
     const now = this.#clock.monotonic();
     const serving = members.filter((m) => m.state === MemberState.SERVING);
     const others = serving.filter((m) => m.id !== id);
     const isHeardOther = others.some((m) => isHeard(this.#detector, m, timing, now));
-    // R10: no member goes unless another serving one was heard.
     if (serving.some((m) => m.id === id) && others.length > 0 && !isHeardOther) {
       throw new KeychainError(
         'LAST_SERVING',
         `no other serving member is heard: without ${id} the data may be gone; bring one of ${others.map((m) => m.id).join(', ')} back first`,
       );
     }
-    await this.#command({ command: { $case: 'removeMember', value: { id } } }, timeoutMs);
   }
 
   close(): void {

@@ -42,13 +42,16 @@ export function coordinatorService(
       reply('get_members', members(call.request.stale, timeoutOf(call, clock)), callback);
     },
     addMember: (call, callback) => {
-      const { id, address } = call.request;
-      const done = emptied(coordinator.addMember(id, address, timeoutOf(call, clock)));
+      const done = emptied(coordinator.addMember(call.request, timeoutOf(call, clock)));
       reply('add_member', done, callback);
     },
     removeMember: (call, callback) => {
-      const done = emptied(coordinator.removeMember(call.request.id, timeoutOf(call, clock)));
+      const done = emptied(coordinator.removeMember(call.request, timeoutOf(call, clock)));
       reply('remove_member', done, callback);
+    },
+    drainMember: (call, callback) => {
+      const done = emptied(coordinator.drainMember(call.request, timeoutOf(call, clock)));
+      reply('drain_member', done, callback);
     },
     joinCluster: (call, callback) => {
       const { id, address } = call.request;

@@ -81,6 +81,14 @@ export function textField(object: JsonObject, field: string): string {
   throw badRequest(field, value === undefined ? 'it is missing' : 'it is not a string');
 }
 
+/** An unset field is 0; a uint64 comes as a number or as text. */
+export function epochField(object: JsonObject, field: string): number {
+  const value = object[field] ?? 0;
+  const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+  if (typeof number === 'number' && Number.isSafeInteger(number) && number >= 0) return number;
+  throw badRequest(field, 'it is not a whole number');
+}
+
 export function bytesField(object: JsonObject, field: string): Uint8Array {
   const bytes = fromBase64(textField(object, field));
   if (bytes !== undefined) return bytes;

@@ -93,8 +93,8 @@ function isServing({ state }: Member): boolean {
   return state === MemberState.SERVING || state === MemberState.LASTSRV;
 }
 
-function memberOf({ id, address, state, incarnation }: Member): Readonly<Record<string, string>> {
-  return { id, address, state: stateNames[state], incarnation: String(incarnation) };
+function memberOf({ id, address, state, incarnation, drained }: Member): object {
+  return { id, address, state: stateNames[state], incarnation: String(incarnation), drained };
 }
 
 export function statusJson({ members, leader, term, coordinators }: ClusterStatusResponse): string {

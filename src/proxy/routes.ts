@@ -11,6 +11,7 @@ import type { OperationLimits } from '../wire/validate.js';
 import { readJsonBody, readValueBody } from './http-body.js';
 import {
   bytesField,
+  epochField,
   jsonObject,
   keyField,
   percentDecoded,
@@ -64,6 +65,7 @@ export const routes: readonly Route[] = [
   { method: 'POST', path: '/v1/chain/members', run: addMember },
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
   { method: 'GET', path: '/v1/status', run: getReport },
+  { method: 'POST', path: '/v1/chain/members/', run: drainMember },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'POST', path: '/v1/cluster/members', run: joinCluster },
   { method: 'DELETE', path: '/v1/cluster/members/', run: removeFromCluster },
@@ -207,17 +209,44 @@ async function addMember(
 ): Promise<HttpReply> {
   const body = jsonObject(await readJsonBody(message, limits));
   const id = textField(body, 'id');
-  await cluster.addMember(id, textField(body, 'address'), clusterTimeoutMs(message));
+  const address = textField(body, 'address');
+  const expectedEpoch = epochField(body, 'expectedEpoch');
+  await cluster.addMember({ id, address, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 
 async function removeMember(
   { cluster }: RouteContext,
-  { message, rest }: HttpRequest,
+  { message, rest, query }: HttpRequest,
 ): Promise<HttpReply> {
   const id = Buffer.from(percentDecoded(rest, 'id')).toString();
-  await cluster.removeMember(id, clusterTimeoutMs(message));
+  const asked = { expectedEpoch: new URLSearchParams(query).get('expectedEpoch') ?? undefined };
+  const expectedEpoch = epochField(asked, 'expectedEpoch');
+  await cluster.removeMember({ id, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
+}
+
+/** `{id}/drain` */
+async function drainMember(
+  { cluster, limits }: RouteContext,
+  { message, rest }: HttpRequest,
+): Promise<HttpReply> {
+  const end = rest.length - drainSuffix.length;
+  if (end <= 0 || !rest.endsWith(drainSuffix)) {
+    throw new KeychainError('ROUTE_NOT_FOUND', `there is no POST /v1/chain/members/${rest}`);
+  }
+  const id = Buffer.from(percentDecoded(rest.slice(0, end), 'id')).toString();
+  const expectedEpoch = epochField(await optionalJson(message, limits), 'expectedEpoch');
+  await cluster.drainMember({ id, expectedEpoch }, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+const drainSuffix = '/drain';
+
+/** The body of a change that needs none. */
+async function optionalJson(message: IncomingMessage, limits: OperationLimits) {
+  const body = await readJsonBody(message, limits);
+  return body.byteLength === 0 ? {} : jsonObject(body);
 }
 
 async function getStatus({ cluster }: RouteContext, { message }: HttpRequest): Promise<HttpReply> {

@@ -101,11 +101,13 @@ export function coordinatorService(
       );
     },
     addMember(call, callback) {
-      const { id, address } = call.request;
-      run(call, (timeoutMs) => emptied(cluster.addMember(id, address, timeoutMs)), callback);
+      run(call, (timeoutMs) => emptied(cluster.addMember(call.request, timeoutMs)), callback);
     },
     removeMember(call, callback) {
-      run(call, (timeoutMs) => emptied(cluster.removeMember(call.request.id, timeoutMs)), callback);
+      run(call, (timeoutMs) => emptied(cluster.removeMember(call.request, timeoutMs)), callback);
+    },
+    drainMember(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.drainMember(call.request, timeoutMs)), callback);
     },
     joinCluster(call, callback) {
       const { id, address } = call.request;

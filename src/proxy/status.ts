@@ -26,6 +26,8 @@ export interface NodeRow {
   readonly id: string;
   readonly address: string;
   readonly state: string;
+  /** An operator took it out: this process is not taken in again. */
+  readonly drained: boolean;
   /** head, middle, tail, only, joining or ''. */
   readonly role: string;
   readonly incarnation: string;
@@ -113,10 +115,10 @@ function nodeRow(
   members: readonly Member[],
   nodes: readonly NodeStatus[],
 ): NodeRow {
-  const { id, address, incarnation, since } = member;
+  const { id, address, incarnation, since, drained } = member;
   const heard = heardOf(member, nodes);
   return {
-    ...{ id, address, state: stateName(member.state), role: roleOf(member, members) },
+    ...{ id, address, state: stateName(member.state), drained, role: roleOf(member, members) },
     incarnation: String(incarnation),
     since: since === 0 ? '' : new Date(since).toISOString(),
     revision: heard === undefined ? null : String(heard.revision),
@@ -205,7 +207,10 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
   return problems;
 }
 
-function memberProblem({ id, state }: Member, heard: NodeStatus | undefined): Problem | undefined {
+function memberProblem(member: Member, heard: NodeStatus | undefined): Problem | undefined {
+  const { id, state, drained } = member;
+  // It was taken out on purpose, and its place is its operator's to fill.
+  if (drained) return undefined;
   switch (state) {
     case MemberState.LASTSRV:
       return {

@@ -1,10 +1,13 @@
 import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
 import { type Clock, pause } from '../base/clock.js';
-import { KeychainError, type Reason } from '../base/errors.js';
+import { KeychainError } from '../base/errors.js';
 import {
+  type AddMemberRequest,
   type ChainStatusResponse,
   type ClusterStatusResponse,
   CoordinatorClient,
+  type DrainMemberRequest,
+  type RemoveMemberRequest,
   type SnapshotClusterResponse,
   type TransferLeadershipResponse,
   type View,
@@ -22,8 +25,10 @@ export interface ClusterVerbs {
   status(timeoutMs: number): Promise<ClusterStatusResponse>;
   /** What the nodes say of themselves. */
   chainStatus(timeoutMs: number): Promise<ChainStatusResponse>;
-  addMember(id: string, address: string, timeoutMs: number): Promise<void>;
-  removeMember(id: string, timeoutMs: number): Promise<void>;
+  /** Changes: one that is repeated after it succeeded succeeds. */
+  addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
+  removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   /** Of the coordinators themselves. The new one has no vote until it has caught up. */
   joinCluster(id: string, address: string, timeoutMs: number): Promise<void>;
   removeFromCluster(id: string, timeoutMs: number): Promise<void>;
@@ -90,108 +95,98 @@ class RetriedVerbs implements ClusterVerbs {
   }
 
   async members(timeoutMs: number, stale = false): Promise<View> {
-    const { response } = await this.#ask<{ readonly view: View | undefined }>(
+    const { view } = await this.#ask<{ readonly view: View | undefined }>(
       (client, options, callback) => client.getMembers({ stale }, noMetadata, options, callback),
       timeoutMs,
     );
-    if (response?.view !== undefined) return response.view;
+    if (view !== undefined) return view;
     throw new KeychainError('NO_CHAIN', 'no chain was created yet');
   }
 
-  async status(timeoutMs: number): Promise<ClusterStatusResponse> {
-    const { response } = await this.#ask<ClusterStatusResponse>(
+  status(timeoutMs: number): Promise<ClusterStatusResponse> {
+    return this.#ask<ClusterStatusResponse>(
       (client, options, callback) =>
         client.clusterStatus({ local: false }, noMetadata, options, callback),
       timeoutMs,
     );
-    if (response !== undefined) return response;
-    throw new KeychainError('NO_LEADER', 'no coordinator answered');
   }
 
-  async chainStatus(timeoutMs: number): Promise<ChainStatusResponse> {
-    const { response } = await this.#ask<ChainStatusResponse>(
+  addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.addMember(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.removeMember(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.drainMember(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  chainStatus(timeoutMs: number): Promise<ChainStatusResponse> {
+    return this.#ask<ChainStatusResponse>(
       (client, options, callback) => client.chainStatus({}, noMetadata, options, callback),
       timeoutMs,
     );
-    if (response !== undefined) return response;
-    throw new KeychainError('NO_LEADER', 'no coordinator answered');
   }
 
-  async addMember(id: string, address: string, timeoutMs: number): Promise<void> {
-    const wasAdded = async (): Promise<boolean> => {
-      const { members, others } = await this.members(timeoutMs);
-      return [...members, ...others].some((each) => each.id === id && each.address === address);
-    };
-    const { refusal } = await this.#ask(
-      (client, options, callback) =>
-        client.addMember({ id, address }, noMetadata, options, callback),
-      timeoutMs,
-      ['MEMBER_EXISTS', 'ADDRESS_IN_USE'],
-    );
-    // After an attempt whose outcome is unknown this refusal may speak of our own change.
-    if (refusal !== undefined && !(await wasAdded())) throw refusal;
-  }
-
-  async removeMember(id: string, timeoutMs: number): Promise<void> {
-    await this.#ask(
-      (client, options, callback) => client.removeMember({ id }, noMetadata, options, callback),
-      timeoutMs,
-      ['MEMBER_NOT_FOUND'],
-    );
-  }
-
-  // These are done once, however often they are asked for.
-  async joinCluster(id: string, address: string, timeoutMs: number): Promise<void> {
-    await this.#ask(
+  joinCluster(id: string, address: string, timeoutMs: number): Promise<void> {
+    return this.#change(
       (client, options, callback) =>
         client.joinCluster({ id, address }, noMetadata, options, callback),
       timeoutMs,
-      [],
     );
   }
 
-  async removeFromCluster(id: string, timeoutMs: number): Promise<void> {
-    await this.#ask(
+  removeFromCluster(id: string, timeoutMs: number): Promise<void> {
+    return this.#change(
       (client, options, callback) =>
         client.removeFromCluster({ id }, noMetadata, options, callback),
       timeoutMs,
-      [],
     );
   }
 
   async transferLeadership(id: string, timeoutMs: number): Promise<string> {
-    const { response } = await this.#ask<TransferLeadershipResponse>(
+    const { leader } = await this.#ask<TransferLeadershipResponse>(
       (client, options, callback) =>
         client.transferLeadership({ id }, noMetadata, options, callback),
       timeoutMs,
-      [],
+      true,
     );
-    return response?.leader ?? '';
+    return leader;
   }
 
-  async snapshotCluster(timeoutMs: number): Promise<SnapshotClusterResponse> {
-    const { response } = await this.#ask<SnapshotClusterResponse>(
+  snapshotCluster(timeoutMs: number): Promise<SnapshotClusterResponse> {
+    return this.#ask<SnapshotClusterResponse>(
       (client, options, callback) => client.snapshotCluster({}, noMetadata, options, callback),
       timeoutMs,
     );
-    if (response?.snapshot !== undefined) return response;
-    throw new KeychainError('NO_LEADER', 'no coordinator answered');
+  }
+
+  /** May be sent again: a change that was made already succeeds. */
+  async #change(verb: Verb<unknown>, timeoutMs: number): Promise<void> {
+    await this.#ask(verb, timeoutMs, true);
   }
 
   close(): void {
     for (const [, client] of this.#clients) client.close();
   }
 
-  /**
-   * Asks one address after the other until the deadline.
-   * @param echoes of a change: refusals that mean, after an attempt of unknown outcome, that it may be done;
-   *   they are returned then, not thrown. Absent: the verb changes nothing.
-   */
+  /** Asks one address after the other until the deadline. @param isChange it may have been made, by an attempt without answer */
   async #ask<Response>(
     verb: Verb<Response>,
     timeoutMs: number,
-    echoes?: readonly Reason[],
-  ): Promise<{ readonly response?: Response; readonly refusal?: KeychainError }> {
+    isChange = false,
+  ): Promise<Response> {
     const deadline = this.#clock.monotonic() + timeoutMs;
     let isUnknown = false;
     let last = new KeychainError('NO_LEADER', 'no coordinator is known');
@@ -200,14 +195,13 @@ class RetriedVerbs implements ClusterVerbs {
       const client = this.#clients[this.#preferred]?.[1];
       if (remaining <= 0 || client === undefined) break;
       const answer = await this.#once(client, verb, Math.min(verbAttemptMs, remaining));
-      if (answer.type === 'answered') return { response: answer.response };
+      if (answer.type === 'answered') return answer.response;
       const { error, isCertain } = answer;
       last = error;
-      if (isCertain && !meanings[error.reason].retry) {
-        if (isUnknown && echoes?.includes(error.reason) === true) return { refusal: error };
-        throw isUnknown ? unknown(error) : error;
-      }
-      if (!isCertain && echoes !== undefined) isUnknown = true;
+      // The caller has named the epoch: another attempt fares no better.
+      const isFinal = !meanings[error.reason].retry || error.reason === 'STALE_EPOCH';
+      if (isCertain && isFinal) throw isUnknown ? unknown(error) : error;
+      if (!isCertain && isChange) isUnknown = true;
       this.#preferred = (this.#preferred + 1) % this.#clients.length;
       if (attempt % this.#clients.length === 0) await pause(this.#clock, roundPauseMs);
     }

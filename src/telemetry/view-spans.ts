@@ -83,12 +83,17 @@ export function describeChange(before: View | undefined, after: View): string {
   for (const member of everyone(after)) {
     const old = was.get(member.id);
     was.delete(member.id);
-    if (old?.state === member.state && old.incarnation === member.incarnation) continue;
-    const from = old === undefined ? 'new' : stateName(old.state);
-    changes.push(`${member.id} ${from} → ${stateName(member.state)}`);
+    const isSame = old?.state === member.state && old.incarnation === member.incarnation;
+    if (isSame && old.drained === member.drained) continue;
+    const from = old === undefined ? 'new' : placeName(old);
+    changes.push(`${member.id} ${from} → ${placeName(member)}`);
   }
   for (const gone of was.keys()) changes.push(`${gone} removed`);
   return changes.join(', ') || 'nothing';
+}
+
+function placeName({ state, drained }: Member): string {
+  return drained ? `${stateName(state)} drained` : stateName(state);
 }
 
 function everyone(view: View | undefined): readonly Member[] {

@@ -37,6 +37,7 @@ export function view(epoch: number, members: string, others = ''): View {
           state: suffix === undefined ? state : (states[suffix] ?? state),
           storeId: new TextEncoder().encode(`store-${id}`),
           since: 0,
+          drained: false,
         };
       });
   return {

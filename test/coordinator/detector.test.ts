@@ -19,6 +19,7 @@ const member = (id: string, state: MemberState, incarnation = 1): Member => ({
   state,
   storeId: storeOf(id),
   since: 0,
+  drained: false,
 });
 const serving = (id: string): Member => member(id, MemberState.SERVING);
 const waiting = (id: string, incarnation = 1): Member =>
@@ -49,6 +50,7 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   stagedKeys: 0,
   leaseMs: 0,
   version: '',
+  process: 1,
   join: false,
   report: undefined,
   ...more,
@@ -319,3 +321,24 @@ t.test(
     t.equal(next(60_000, 60_000), 'startSync b at 5');
   },
 );
+
+t.test('who is drained is not taken in', async (t) => {
+  const chain_ = (drained: boolean) =>
+    registry([serving('a')], [{ ...waiting('b'), drained }, waiting('c')]);
+  const beats = [
+    [beat('a'), 0],
+    [beat('b'), 0],
+    [beat('c'), 0],
+  ] as const;
+  t.equal(leader(chain_(true), beats).look(), 'startSync c at 5');
+  t.equal(leader(chain_(false), beats).look(), 'startSync b at 5');
+});
+
+t.test('a chain does not begin with who is drained', async (t) => {
+  const first = registry([], [{ ...waiting('a'), drained: true }, waiting('b')]);
+  const beats = [
+    [beat('a'), 0],
+    [beat('b'), 0],
+  ] as const;
+  t.equal(leader(first, beats).look(), 'reinstate b at 5');
+});

@@ -14,21 +14,25 @@ const storeOf = (id: string): Uint8Array => Buffer.alloc(16, id);
 const create: RegistryCommand = {
   command: { $case: 'createCluster', value: { clusterId: Buffer.alloc(16, 7), chainId: 1 } },
 };
-const add = (id: string, address = `${id}:1`): RegistryCommand => ({
-  command: { $case: 'addMember', value: { id, address } },
+const add = (id: string, address = `${id}:1`, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'addMember', value: { id, address, expectedEpoch } },
 });
-const remove = (id: string): RegistryCommand => ({
-  command: { $case: 'removeMember', value: { id } },
+const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'removeMember', value: { id, expectedEpoch } },
+});
+const drain = (id: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'drainMember', value: { id, expectedEpoch } },
 });
 const register = (
   id: string,
   incarnation: number,
   storeId = storeOf(id),
   keepsPlace = false,
+  process = incarnation,
 ): RegistryCommand => ({
   command: {
     $case: 'register',
-    value: { id, incarnation, storeId, address: `${id}:1`, keepsPlace },
+    value: { id, incarnation, storeId, address: `${id}:1`, keepsPlace, process },
   },
 });
 const change = (
@@ -86,7 +90,9 @@ const pair = (): RegistryState =>
   );
 
 const shape = ({ view }: RegistryState): string =>
-  [...view.members, ...view.others].map((m) => `${m.id}${m.incarnation}:${m.state}`).join(' ');
+  [...view.members, ...view.others]
+    .map((m) => `${m.id}${m.incarnation}:${m.state}${m.drained ? ' drained' : ''}`)
+    .join(' ');
 
 t.test('a chain begins with its first member and grows behind the tail', async (t) => {
   const state = pair();
@@ -103,9 +109,68 @@ t.test('a change names the epoch that it expects', async (t) => {
 
 t.test('ids and addresses are taken once', async (t) => {
   const state = pair();
-  t.equal(apply(state, add('a')).reason, 'MEMBER_EXISTS');
+  t.equal(apply(state, add('a', 'elsewhere:1')).reason, 'MEMBER_EXISTS');
   t.equal(apply(state, add('c', 'a:1')).reason, 'ADDRESS_IN_USE');
   t.equal(apply(state, remove('c')).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('an operator who repeats a command is told that it is so', async (t) => {
+  const state = pair();
+  const again = apply(state, add('a', 'a:1', 1));
+  t.equal(again.reason, '', 'also where the epoch was that of the first time');
+  t.equal(again.state, state, 'no epoch is spent');
+  const removed = apply(state, remove('b')).state;
+  t.equal(apply(removed, remove('b', 1)).reason, '');
+  t.equal(apply(removed, remove('b')).state, removed);
+  t.equal(apply(removed, remove('nobody')).reason, 'MEMBER_NOT_FOUND');
+});
+
+t.test('a change that was decided on another view is refused', async (t) => {
+  const state = pair();
+  const { epoch } = state.view;
+  for (const old of [epoch - 1, epoch + 1]) {
+    t.equal(apply(state, add('c', 'c:1', old)).reason, 'STALE_EPOCH');
+    t.equal(apply(state, remove('b', old)).reason, 'STALE_EPOCH');
+  }
+  t.equal(apply(state, add('c', 'c:1', epoch)).reason, '');
+  t.equal(apply(state, remove('b', epoch)).reason, '');
+});
+
+t.test('a member that was drained is out, and stays a member', async (t) => {
+  const state = apply(pair(), drain('b')).state;
+  t.equal(shape(state), 'a1:1 b1:5 drained');
+  t.equal(apply(state, drain('b', 1)).reason, '', 'again');
+  t.equal(apply(state, drain('b')).state, state, 'no epoch is spent');
+  t.equal(apply(state, drain('nobody')).reason, 'MEMBER_NOT_FOUND');
+  t.equal(apply(state, drain('a')).reason, 'LAST_SERVING');
+  t.equal(apply(pair(), drain('b', 2)).reason, 'STALE_EPOCH');
+});
+
+t.test(
+  'a drained process stays drained under its next incarnations, another one does not',
+  async (t) => {
+    const state = apply(pair(), drain('b')).state;
+    const same = apply(state, register('b', 2, storeOf('b'), false, 1)).state;
+    t.equal(shape(same), 'a1:1 b2:4 drained');
+    t.equal(apply(same, change(same.view.epoch, 'startSync', 'b', 2)).reason, 'BAD_REQUEST');
+    t.equal(
+      shape(apply(same, register('b', 3, storeOf('b'), false, 1)).state),
+      'a1:1 b3:4 drained',
+    );
+    t.equal(shape(apply(same, register('b', 3)).state), 'a1:1 b3:4');
+    t.equal(shape(apply(same, register('b', 3, storeOf('b'), false, 0)).state), 'a1:1 b3:4');
+    const added = apply(same, add('b')).state;
+    t.equal(shape(added), 'a1:1 b2:4', 'nor one that was added again');
+    t.equal(apply(added, change(added.view.epoch, 'startSync', 'b', 2)).reason, '');
+  },
+);
+
+t.test('who waits can be drained, who is fed as well', async (t) => {
+  const waits = built(create, add('a'), add('b'), register('a', 1), at('reinstate', 'a', 1));
+  t.equal(shape(apply(waits, drain('b')).state), 'a1:1 b0:5 drained');
+  const registered = apply(waits, register('b', 1)).state;
+  const fed = apply(registered, change(registered.view.epoch, 'startSync', 'b', 1)).state;
+  t.equal(shape(apply(fed, drain('b')).state), 'a1:1 b1:5 drained');
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

@@ -79,12 +79,12 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       }),
     status: () =>
       Promise.resolve({ members: { 'c-1': 'h:1' }, coordinators: [], leader: 'c-1', term: 4 }),
-    addMember(id, address) {
-      fake.changes.push(`add ${id} ${address}`);
+    addMember({ id, address, expectedEpoch }) {
+      fake.changes.push(`add ${id} ${address}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
-    removeMember(id) {
-      fake.changes.push(`remove ${id}`);
+    removeMember({ id, expectedEpoch }) {
+      fake.changes.push(`remove ${id}${at(expectedEpoch)}`);
       return id === 'none'
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
@@ -101,6 +101,10 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
     transferLeadership: (id) => Promise.resolve(id === '' ? 'c-2' : id),
     snapshotCluster: () => Promise.reject(new Error('not asked here')),
     follow: () => undefined,
+    drainMember({ id, expectedEpoch }) {
+      fake.changes.push(`drain ${id}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -115,6 +119,9 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
   t.teardown(() => gateway.close());
   return Object.assign(fake, { gateway });
 }
+
+/** The epoch that a change expects. */
+const at = (epoch: number): string => (epoch === 0 ? '' : ` at ${epoch}`);
 
 type Tap = Pick<typeof t, 'teardown'>;
 
@@ -420,12 +427,12 @@ t.test('members and status of the cluster', async (t) => {
     configuration: {
       version: '7',
       members: [
-        { id: 'node-1', address: 'node-1:1', state: 'LASTSRV', incarnation: '1' },
-        { id: 'node-2', address: 'node-2:1', state: 'SERVING', incarnation: '1' },
+        { id: 'node-1', address: 'node-1:1', state: 'LASTSRV', incarnation: '1', drained: false },
+        { id: 'node-2', address: 'node-2:1', state: 'SERVING', incarnation: '1', drained: false },
       ],
       others: [
-        { id: 'node-3', address: 'node-3:1', state: 'JOINING', incarnation: '1' },
-        { id: 'node-9', address: 'node-9:1', state: 'WAITING', incarnation: '1' },
+        { id: 'node-3', address: 'node-3:1', state: 'JOINING', incarnation: '1', drained: false },
+        { id: 'node-9', address: 'node-9:1', state: 'WAITING', incarnation: '1', drained: false },
       ],
     },
   });
@@ -456,6 +463,19 @@ t.test('members and status of the cluster', async (t) => {
   t.same((await ask(fake, 'POST', '/v1/cluster/leader', { body: to })).body, { leader: 'c-9' });
   t.same((await ask(fake, 'POST', '/v1/cluster/leader', { body: '{}' })).body, { leader: 'c-2' });
   t.equal((await ask(fake, 'DELETE', '/v1/chain/members/none')).status, 404);
+  const expecting = JSON.stringify({ id: 'n', address: 'h:2', expectedEpoch: '7' });
+  await ask(fake, 'POST', '/v1/chain/members', { body: expecting });
+  await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=8');
+  t.same(fake.changes.slice(-2), ['add n h:2 at 7', 'remove n at 8']);
+  const drain = (rest: string, body?: string) =>
+    ask(fake, 'POST', `/v1/chain/members/${rest}`, body === undefined ? {} : { body });
+  t.same((await drain('n%2F1/drain')).body, {});
+  await drain('n/drain', '{"expectedEpoch":9}');
+  t.same(fake.changes.slice(-2), ['drain n/1', 'drain n at 9']);
+  for (const rest of ['n', '/drain', 'n/drains', ''])
+    t.equal((await drain(rest)).status, 404, rest);
+  const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
+  t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });
 
 t.test('readiness follows the view', async (t) => {

@@ -131,6 +131,7 @@ export class World {
       state,
       storeId: new TextEncoder().encode(`store-${id}`),
       since: 0,
+      drained: false,
     });
     const view: View = {
       chainId: 1,
@@ -234,7 +235,7 @@ export class World {
     const keepsPlace = !servingOf(this.view).some((m) => m.id !== id && this.#isHeard(m));
     this.command({
       $case: 'register',
-      value: { id, incarnation, storeId, address, keepsPlace },
+      value: { id, incarnation, storeId, address, keepsPlace, process: incarnation },
     });
     this.settle();
   }

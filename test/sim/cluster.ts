@@ -371,15 +371,19 @@ export class SimCluster {
     });
     const { clock, random } = process;
     let above = 0;
+    let first: number | undefined;
     while (!process.isDead) {
+      const incarnation = await folder.nextIncarnation(clock.wall(), above);
+      first ??= incarnation;
       const held: LogBlock[] = [];
       for await (const block of log.read(origin)) held.push(block);
       const handle = await startNode({
         identity: {
           id,
-          incarnation: await folder.nextIncarnation(clock.wall(), above),
+          incarnation,
           storeId: folder.storeId,
           address: addressOf(id),
+          process: first,
         },
         chainId: 1,
         clock,

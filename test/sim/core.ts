@@ -115,7 +115,8 @@ export class Core {
     const all = [...view.members, ...view.others];
     for (const id of this.nodes) {
       if (all.some((m) => m.id === id)) continue;
-      leader.coordinator.addMember(id, addressOf(id), 1_000).catch(() => undefined);
+      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      leader.coordinator.addMember(added, 1_000).catch(() => undefined);
     }
   }
 }

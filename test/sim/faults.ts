@@ -269,9 +269,10 @@ const removeAndAdd: Fault = (weather, random) => {
   weather.did('operator removes and adds', 'operator', `removes ${id}`);
   const ignore = (): void => undefined;
   const after = random.between(0, 2_000);
-  coordinator?.removeMember(id, 1_000).then(() => {
+  coordinator?.removeMember({ id, expectedEpoch: 0 }, 1_000).then(() => {
     cluster.schedule.after(after, () => {
-      coordinator.addMember(id, addressOf(id), 1_000).catch(ignore);
+      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      coordinator.addMember(added, 1_000).catch(ignore);
     });
   }, ignore);
 };

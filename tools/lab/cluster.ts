@@ -113,9 +113,13 @@ export class Lab {
 
   /** SIGKILL; resolves when the process is gone. */
   async kill(id: string): Promise<void> {
-    const { pid } = this.named(id);
-    process.kill(pid, 'SIGKILL');
-    await gone(pid);
+    this.signal(id, 'SIGKILL');
+    await this.gone(id);
+  }
+
+  /** Resolves when the process is gone. */
+  gone(id: string): Promise<void> {
+    return gone(this.named(id).pid);
   }
 
   /** Starts a process again with the line that cluster.json names. Its messages go to `output`, a file. */

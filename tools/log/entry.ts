@@ -44,7 +44,7 @@ export const nobody: EntryView = {
 export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as const;
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
-  ...['start-join', 'promote', 'reinstate', 'leader', 'change-group'],
+  ...['start-join', 'promote', 'reinstate', 'leader', 'drain-member', 'change-group'],
 ] as const;
 
 export type EntryType = string;
@@ -94,10 +94,15 @@ function coordinatorView(entry: Envelope): EntryView {
       const { clusterId, chainId } = command.value;
       return plainView(entry, 'create-cluster', { clusterId: toHex(clusterId), chainId });
     }
-    case 'addMember':
-      return member(entry, 'add-member', command.value.id, { address: command.value.address });
+    case 'addMember': {
+      const { id, address, expectedEpoch } = command.value;
+      return member(entry, 'add-member', id, { address, ...epochOf(expectedEpoch) });
+    }
     case 'removeMember':
-      return member(entry, 'remove-member', command.value.id, {});
+    case 'drainMember': {
+      const { id, expectedEpoch } = command.value;
+      return member(entry, kebab(command.$case), id, epochOf(expectedEpoch));
+    }
     case 'register': {
       const { id, incarnation, storeId, address, keepsPlace } = command.value;
       const rest = { incarnation, storeId: toHex(storeId), address, keepsPlace };
@@ -119,6 +124,11 @@ function groupView(entry: Envelope): EntryView {
   const { members, removed } = RaftGroup.decode(entry.payload);
   const named = members.map(({ id, learner }) => (learner ? `${id} (learner)` : id));
   return plainView(entry, 'change-group', { members: named, removed });
+}
+
+/** Of a command that any epoch does for nothing is said. */
+function epochOf(expectedEpoch: number): Readonly<Record<string, unknown>> {
+  return expectedEpoch === 0 ? {} : { expectedEpoch };
 }
 
 function plainView(

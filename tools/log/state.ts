@@ -208,11 +208,11 @@ function viewJson({ epoch, lineage, members, others }: View): Readonly<Record<st
   return { epoch, lineage, members: members.map(memberJson), others: others.map(memberJson) };
 }
 
-function memberText({ id, state }: Member): string {
-  return `${id} ${stateName(state)}`;
+function memberText({ id, state, drained }: Member): string {
+  return `${id} ${stateName(state)}${drained ? ' drained' : ''}`;
 }
 
-function memberJson({ id, address, state, incarnation, storeId }: Member): object {
+function memberJson({ id, address, state, incarnation, storeId, drained }: Member): object {
   const name = stateName(state);
-  return { id, address, state: name, incarnation, storeId: toHex(storeId) };
+  return { id, address, state: name, incarnation, storeId: toHex(storeId), drained };
 }

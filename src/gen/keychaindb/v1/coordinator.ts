@@ -61,6 +61,8 @@ export interface Member {
   readonly storeId: Uint8Array;
   /** When this process got this state: wall clock of the coordinators' log, in milliseconds. */
   readonly since: number;
+  /** An operator took it out, or it is shutting down: this process is not taken in again, the next one is. */
+  readonly drained: boolean;
 }
 
 /** The chain's membership, decided in Raft, one change per epoch. */
@@ -88,6 +90,8 @@ export interface GetMembersResponse {
 export interface AddMemberRequest {
   readonly id: string;
   readonly address: string;
+  /** Refused with STALE_EPOCH where the view is of another epoch; 0: any. */
+  readonly expectedEpoch: number;
 }
 
 export interface AddMemberResponse {
@@ -95,9 +99,21 @@ export interface AddMemberResponse {
 
 export interface RemoveMemberRequest {
   readonly id: string;
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
 }
 
 export interface RemoveMemberResponse {
+}
+
+/** Takes a member out of the chain for a while: it stays a member. */
+export interface DrainMemberRequest {
+  readonly id: string;
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface DrainMemberResponse {
 }
 
 export interface JoinClusterRequest {
@@ -242,6 +258,8 @@ export interface NodeHeartbeat {
   /** Milliseconds for which it may answer strong reads yet; 0: it may not. */
   readonly leaseMs: number;
   readonly version: string;
+  /** The first incarnation of this process: those after it began in the same process. */
+  readonly process: number;
 }
 
 export interface JoinReport {
@@ -276,6 +294,7 @@ export interface RegistryCommand {
     | { readonly $case: "removeMember"; readonly value: RemoveMemberRequest }
     | { readonly $case: "register"; readonly value: RegisterIncarnation }
     | { readonly $case: "changeView"; readonly value: ChangeView }
+    | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
     | undefined;
 }
 
@@ -294,6 +313,8 @@ export interface RegisterIncarnation {
   readonly storeId: Uint8Array;
   readonly address: string;
   readonly keepsPlace: boolean;
+  /** As NodeHeartbeat's; a process that was drained stays so under its next incarnations. */
+  readonly process: number;
 }
 
 export interface ChangeView {
@@ -347,7 +368,7 @@ export interface RegistryResult {
 }
 
 function createBaseMember(): Member {
-  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), since: 0 };
+  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), since: 0, drained: false };
 }
 
 export const Member: MessageFns<Member> = {
@@ -369,6 +390,9 @@ export const Member: MessageFns<Member> = {
     }
     if (message.since !== 0) {
       writer.uint32(80).uint64(message.since);
+    }
+    if (message.drained !== false) {
+      writer.uint32(48).bool(message.drained);
     }
     return writer;
   },
@@ -432,6 +456,14 @@ export const Member: MessageFns<Member> = {
             }
 
             message.since = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.drained = reader.bool();
             continue;
           }
         }
@@ -641,7 +673,7 @@ export const GetMembersResponse: MessageFns<GetMembersResponse> = {
 };
 
 function createBaseAddMemberRequest(): AddMemberRequest {
-  return { id: "", address: "" };
+  return { id: "", address: "", expectedEpoch: 0 };
 }
 
 export const AddMemberRequest: MessageFns<AddMemberRequest> = {
@@ -651,6 +683,9 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
     }
     if (message.address !== "") {
       writer.uint32(18).string(message.address);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(24).uint64(message.expectedEpoch);
     }
     return writer;
   },
@@ -682,6 +717,14 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
             }
 
             message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -733,13 +776,16 @@ export const AddMemberResponse: MessageFns<AddMemberResponse> = {
 };
 
 function createBaseRemoveMemberRequest(): RemoveMemberRequest {
-  return { id: "" };
+  return { id: "", expectedEpoch: 0 };
 }
 
 export const RemoveMemberRequest: MessageFns<RemoveMemberRequest> = {
   encode(message: RemoveMemberRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
     }
     return writer;
   },
@@ -763,6 +809,14 @@ export const RemoveMemberRequest: MessageFns<RemoveMemberRequest> = {
             }
 
             message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -797,6 +851,98 @@ export const RemoveMemberResponse: MessageFns<RemoveMemberResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseRemoveMemberResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrainMemberRequest(): DrainMemberRequest {
+  return { id: "", expectedEpoch: 0 };
+}
+
+export const DrainMemberRequest: MessageFns<DrainMemberRequest> = {
+  encode(message: DrainMemberRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainMemberRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainMemberRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrainMemberResponse(): DrainMemberResponse {
+  return {};
+}
+
+export const DrainMemberResponse: MessageFns<DrainMemberResponse> = {
+  encode(_: DrainMemberResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainMemberResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainMemberResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1887,6 +2033,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     stagedKeys: 0,
     leaseMs: 0,
     version: "",
+    process: 0,
   };
 }
 
@@ -1948,6 +2095,9 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.version !== "") {
       writer.uint32(178).string(message.version);
+    }
+    if (message.process !== 0) {
+      writer.uint32(136).uint64(message.process);
     }
     return writer;
   },
@@ -2115,6 +2265,14 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.version = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.process = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -2339,6 +2497,9 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "changeView":
         ChangeView.encode(message.command.value, writer.uint32(42).fork()).join();
         break;
+      case "drainMember":
+        DrainMemberRequest.encode(message.command.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2394,6 +2555,14 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "changeView", value: ChangeView.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.command = { $case: "drainMember", value: DrainMemberRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -2467,7 +2636,7 @@ export const CreateCluster: MessageFns<CreateCluster> = {
 };
 
 function createBaseRegisterIncarnation(): RegisterIncarnation {
-  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false };
+  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false, process: 0 };
 }
 
 export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
@@ -2486,6 +2655,9 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
     }
     if (message.keepsPlace !== false) {
       writer.uint32(40).bool(message.keepsPlace);
+    }
+    if (message.process !== 0) {
+      writer.uint32(48).uint64(message.process);
     }
     return writer;
   },
@@ -2541,6 +2713,14 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
             }
 
             message.keepsPlace = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.process = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -2942,6 +3122,15 @@ export const CoordinatorService = {
       Buffer.from(RemoveMemberResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RemoveMemberResponse => RemoveMemberResponse.decode(value),
   },
+  drainMember: {
+    path: "/keychaindb.v1.Coordinator/DrainMember" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DrainMemberRequest): Buffer => Buffer.from(DrainMemberRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DrainMemberRequest => DrainMemberRequest.decode(value),
+    responseSerialize: (value: DrainMemberResponse): Buffer => Buffer.from(DrainMemberResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DrainMemberResponse => DrainMemberResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -3028,6 +3217,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   getMembers: handleUnaryCall<GetMembersRequest, GetMembersResponse>;
   addMember: handleUnaryCall<AddMemberRequest, AddMemberResponse>;
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
+  drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   transferLeadership: handleUnaryCall<TransferLeadershipRequest, TransferLeadershipResponse>;
@@ -3084,6 +3274,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RemoveMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  drainMember(
+    request: DrainMemberRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,

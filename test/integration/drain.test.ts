@@ -1,0 +1,80 @@
+import tap from 'tap';
+import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { Lab, servingIds } from '../../tools/lab/cluster.js';
+import { differencesFromReplay } from '../../tools/lab/inspect.js';
+import { Load } from '../../tools/lab/load.js';
+import { Recorder } from '../../tools/lab/recorder.js';
+import { checkHistory } from '../history/linearizability.js';
+import { refusal } from '../refusal.js';
+
+const all = ['node-1', 'node-2', 'node-3'];
+
+async function loaded(t: Pick<typeof tap, 'teardown' | 'comment' | 'match' | 'same'>) {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const recorder = new Recorder();
+  const client = lab.client();
+  const load = new Load({ clients: [client], readsPerSecond: 300, writesPerSecond: 200, recorder });
+  await load.prepare();
+  load.start();
+  const failures = async () => {
+    const { failedReads, failedWrites, staleReads, ...gaps } = await load.stop();
+    t.comment(JSON.stringify(gaps));
+    t.match(checkHistory(recorder.operations), { ok: true });
+    t.same(await differencesFromReplay(lab), []);
+    return [...failedReads, ...failedWrites, ...staleReads];
+  };
+  return { lab, client, failures };
+}
+
+for (const position of ['head', 'middle', 'tail'] as const) {
+  tap.test(`draining the ${position} under load fails no request`, async (t) => {
+    const { lab, client, failures } = await loaded(t);
+    const { members } = await lab.serving(all);
+    const ids = members.map(({ id }) => id);
+    const place = { head: 0, middle: 1, tail: 2 }[position];
+    const { id: victim = '', incarnation = 0 } = members[place] ?? {};
+    await client.drainMember(victim);
+    await client.drainMember(victim);
+    // The process lives on, under another incarnation, and is not taken in.
+    const waits = await lab.until('it waits', ({ others: [other] }) => {
+      return other?.state === MemberState.WAITING && other.incarnation > incarnation;
+    });
+    t.match(waits.others, [{ id: victim, drained: true }]);
+    t.same(
+      servingIds(waits),
+      ids.filter((id) => id !== victim),
+    );
+    await client.addMember(victim, lab.named(victim).grpc);
+    await lab.serving(ids);
+    t.same(await failures(), []);
+  });
+}
+
+tap.test('a rolling restart under load fails no request', async (t) => {
+  const { lab, failures } = await loaded(t);
+  const ids = servingIds(await lab.serving(all));
+  for (const id of ids) {
+    lab.signal(id, 'SIGTERM');
+    await lab.gone(id);
+    const view = await lab.serving(ids.filter((other) => other !== id));
+    t.match(view.others, [{ id, drained: true }]);
+    lab.start(id);
+    const { others } = await lab.serving(ids);
+    t.same(others, []);
+  }
+  t.same(await failures(), []);
+});
+
+tap.test('the last serving node is not drained, and ends all the same', async (t) => {
+  const lab = await Lab.start({ nodes: 1 });
+  t.teardown(() => lab.stop());
+  const client = lab.client();
+  await client.put('key', 'value');
+  await t.rejects(client.drainMember('node-1'), refusal('LAST_SERVING'));
+  lab.signal('node-1', 'SIGTERM');
+  await lab.gone('node-1');
+  lab.start('node-1');
+  await lab.serving(['node-1']);
+  t.equal(Buffer.from((await client.get('key'))?.value ?? []).toString(), 'value');
+});
