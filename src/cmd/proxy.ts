@@ -116,9 +116,9 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   telemetry.begin();
   await untilStopped();
   stopLooking();
+  // Nobody is taken any more, and what was taken is finished; then the nodes are left.
+  await Promise.all([gateway.close(), listener.close()]);
   await proxy.close();
-  await listener.close();
-  await gateway.close();
   cluster.close();
   connections.close();
   await telemetry.close();
