@@ -252,6 +252,11 @@ function chain(): Command {
       .argument('<id>')
       .action(verb(verbs.drain)),
   );
+  command.addCommand(
+    change('reorder', 'give the serving nodes another order, head to tail')
+      .argument('<ids...>')
+      .action(verb(verbs.reorder)),
+  );
   return command;
 }
 

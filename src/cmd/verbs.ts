@@ -239,6 +239,11 @@ export function drain(id: string, flags: ChangeFlags): Promise<number> {
   return change(flags, done, (client, options) => client.drainMember(id, options));
 }
 
+export function reorder(ids: readonly string[], flags: ChangeFlags): Promise<number> {
+  const done = `the chain is ${ids.join(' → ')}`;
+  return change(flags, done, (client, options) => client.reorderChain(ids, options));
+}
+
 /** Exit code 6 where something is wrong. */
 export function status(flags: ClientFlags): Promise<number> {
   return withClient(flags, async (client) => {

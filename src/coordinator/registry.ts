@@ -11,6 +11,7 @@ import {
   type RegisterIncarnation,
   type RegistryCommand,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { RegistryState } from './registry-state.js';
@@ -58,6 +59,8 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return removeMember(state, command.value);
     case 'drainMember':
       return drainMember(state, command.value);
+    case 'reorderChain':
+      return reorderChain(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -180,6 +183,36 @@ function drainMember(state: RegistryState, command: DrainMemberRequest): Registr
     members.filter((m) => m !== member),
     drained,
   );
+}
+
+/**
+ * R16: the same serving members in another order. Who is fed stays behind the tail, whoever that is: what it has is
+ * a part of every serving log, and a report of the old tail names an epoch that is over (R9).
+ */
+function reorderChain(state: RegistryState, command: ReorderChainRequest): RegistryDecision {
+  const { ids, expectedEpoch } = command;
+  const { members, others } = state.view;
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  const wrong = wrongOrder(ids, serving);
+  if (wrong !== '') {
+    const order = serving.map((m) => m.id).join(' ');
+    return refused('BAD_REQUEST', `ids: ${wrong}; those that serve, head to tail: ${order}`);
+  }
+  if (serving.every((m, place) => m.id === ids[place])) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const ordered = ids.flatMap((id) => serving.filter((m) => m.id === id));
+  const fed = members.filter((m) => m.state !== MemberState.SERVING);
+  return changed(state, [...ordered, ...fed], others);
+}
+
+/** Why these ids are no order of the serving members; '' where they are. */
+function wrongOrder(ids: readonly string[], serving: readonly Member[]): string {
+  const twice = ids.find((id, place) => ids.indexOf(id) !== place);
+  if (twice !== undefined) return `${twice} stands there twice`;
+  const strange = ids.find((id) => !serving.some((m) => m.id === id));
+  if (strange !== undefined) return `${strange} does not serve`;
+  const missing = serving.filter((m) => !ids.includes(m.id)).map((m) => m.id);
+  return missing.length === 0 ? '' : `${missing.join(' and ')} is missing`;
 }
 
 function isOnlyServing(members: readonly Member[], id: string): boolean {

@@ -15,6 +15,7 @@ import {
   RegistryCommand,
   RegistryResult,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -46,6 +47,7 @@ export interface CoordinatorHandle {
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
@@ -148,6 +150,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
   async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
     this.#mustNotBeLast(request.id);
     await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
+  }
+
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
+    return this.#command({ command: { $case: 'reorderChain', value: request } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

@@ -47,6 +47,10 @@ export function coordinatorService(
       const done = coordinator.drainMember(call.request, timeoutOf(call, clock));
       reply('drain_member', done, callback);
     },
+    reorderChain: (call, callback) => {
+      const done = coordinator.reorderChain(call.request, timeoutOf(call, clock));
+      reply('reorder_chain', done, callback);
+    },
     joinCluster: (_call, callback) => callback(notYet),
     removeFromCluster: (_call, callback) => callback(notYet),
     clusterStatus: (_call, callback) => {

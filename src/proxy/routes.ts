@@ -17,6 +17,7 @@ import {
   percentDecoded,
   requestIdOf,
   textField,
+  textsField,
   timeoutMsOf,
 } from './http-fields.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
@@ -64,6 +65,7 @@ export const routes: readonly Route[] = [
   { method: 'POST', path: '/v1/chain/members', run: addMember },
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
   { method: 'POST', path: '/v1/chain/members/', run: drainMember },
+  { method: 'PUT', path: '/v1/chain/order', run: putOrder },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
   { method: 'GET', path: '/readyz', run: ready },
@@ -232,6 +234,16 @@ async function drainMember(
   const id = Buffer.from(percentDecoded(rest.slice(0, end), 'id')).toString();
   const expectedEpoch = epochField(await optionalJson(message, limits), 'expectedEpoch');
   await cluster.drainMember({ id, expectedEpoch }, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function putOrder(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const order = { ids: textsField(body, 'ids'), expectedEpoch: epochField(body, 'expectedEpoch') };
+  await cluster.reorderChain(order, clusterTimeoutMs(message));
   return json('{}');
 }
 

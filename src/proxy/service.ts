@@ -104,6 +104,9 @@ export function coordinatorService(
     drainMember(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.drainMember(call.request, timeoutMs)), callback);
     },
+    reorderChain(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.reorderChain(call.request, timeoutMs)), callback);
+    },
     joinCluster(_call, callback) {
       callback(notYet);
     },

@@ -7,6 +7,7 @@ import {
   CoordinatorClient,
   type DrainMemberRequest,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
@@ -21,6 +22,7 @@ export interface ClusterVerbs {
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -100,6 +102,13 @@ class RetriedVerbs implements ClusterVerbs {
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) => client.drainMember(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.reorderChain(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

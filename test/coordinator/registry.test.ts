@@ -23,6 +23,9 @@ const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
 const drain = (id: string, expectedEpoch = 0): RegistryCommand => ({
   command: { $case: 'drainMember', value: { id, expectedEpoch } },
 });
+const reorder = (ids: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'reorderChain', value: { ids: ids.split(' '), expectedEpoch } },
+});
 const register = (
   id: string,
   incarnation: number,
@@ -171,6 +174,38 @@ t.test('who waits can be drained, who is fed as well', async (t) => {
   const registered = apply(waits, register('b', 1)).state;
   const fed = apply(registered, change(registered.view.epoch, 'startSync', 'b', 1)).state;
   t.equal(shape(apply(fed, drain('b')).state), 'a1:1 b1:5 drained');
+});
+
+t.test('an order is one of exactly the members that serve', async (t) => {
+  const state = apply(pair(), add('c')).state;
+  const wrong = (ids: string): string => decide(state, reorder(ids)).message;
+  t.match(wrong('a'), /b is missing; those that serve, head to tail: a b/);
+  t.match(wrong('a b c'), /c does not serve/);
+  t.match(wrong('a b a'), /a stands there twice/);
+  t.equal(apply(state, reorder('a')).reason, 'BAD_REQUEST');
+  const turned = apply(state, reorder('b a', state.view.epoch)).state;
+  t.equal(shape(turned), 'b1:1 a1:1 c0:5');
+  t.equal(turned.view.epoch, state.view.epoch + 1);
+  t.equal(apply(turned, reorder('b a', state.view.epoch)).state, turned, 'again');
+  t.equal(apply(turned, reorder('a b', state.view.epoch)).reason, 'STALE_EPOCH');
+});
+
+t.test('who is fed stays behind the tail in another order', async (t) => {
+  const waits = apply(apply(pair(), add('c')).state, register('c', 1)).state;
+  const fed = apply(waits, change(waits.view.epoch, 'startSync', 'c', 1)).state;
+  const { state } = apply(fed, reorder('b a'));
+  t.equal(shape(state), 'b1:1 a1:1 c1:3');
+});
+
+t.test('an order that leaves a member out, or changes another thing, is no order', async (t) => {
+  const before = pair().view;
+  const [a, b] = before.members;
+  if (a === undefined || b === undefined) throw new Error('a pair');
+  const epoch = before.epoch + 1;
+  const members = [b, a];
+  assertView(before, { ...before, epoch, members });
+  const gone = { ...before, epoch, members, others: [{ ...a, id: 'c' }] };
+  t.throws(() => assertView(before, gone), /an order is one of the same members/);
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

@@ -92,6 +92,10 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       fake.changes.push(`drain ${id}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
+    reorderChain({ ids, expectedEpoch }) {
+      fake.changes.push(`reorder ${ids.join()}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -444,6 +448,12 @@ t.test('members and status of the cluster', async (t) => {
   t.same(fake.changes.slice(-2), ['drain n/1', 'drain n at 9']);
   for (const rest of ['n', '/drain', 'n/drains', ''])
     t.equal((await drain(rest)).status, 404, rest);
+  const order = (body: string) => ask(fake, 'PUT', '/v1/chain/order', { body });
+  t.same((await order('{"ids":["b","a"],"expectedEpoch":"9"}')).body, {});
+  t.same(fake.changes.slice(-1), ['reorder b,a at 9']);
+  for (const body of ['{}', '{"ids":"a"}', '{"ids":[1]}']) {
+    t.match((await order(body)).body, { code: 3, message: /^ids: / }, body);
+  }
   const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
   t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });

@@ -39,6 +39,7 @@ export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as con
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
   ...['start-join', 'promote', 'reinstate', 'leader', 'drain-member'],
+  'reorder-chain',
 ] as const;
 
 export type EntryType = string;
@@ -95,6 +96,10 @@ function coordinatorView(entry: Envelope): EntryView {
     case 'drainMember': {
       const { id, expectedEpoch } = command.value;
       return member(entry, kebab(command.$case), id, epochOf(expectedEpoch));
+    }
+    case 'reorderChain': {
+      const { ids, expectedEpoch } = command.value;
+      return plainView(entry, 'reorder-chain', { ids, ...epochOf(expectedEpoch) });
     }
     case 'register': {
       const { id, incarnation, storeId, address, keepsPlace } = command.value;

@@ -112,6 +112,16 @@ export interface DrainMemberRequest {
 export interface DrainMemberResponse {
 }
 
+export interface ReorderChainRequest {
+  /** Exactly the SERVING members, head to tail. */
+  readonly ids: readonly string[];
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface ReorderChainResponse {
+}
+
 export interface JoinClusterRequest {
   readonly id: string;
   readonly address: string;
@@ -206,6 +216,7 @@ export interface RegistryCommand {
     | { readonly $case: "register"; readonly value: RegisterIncarnation }
     | { readonly $case: "changeView"; readonly value: ChangeView }
     | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
+    | { readonly $case: "reorderChain"; readonly value: ReorderChainRequest }
     | undefined;
 }
 
@@ -817,6 +828,98 @@ export const DrainMemberResponse: MessageFns<DrainMemberResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseDrainMemberResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReorderChainRequest(): ReorderChainRequest {
+  return { ids: [], expectedEpoch: 0 };
+}
+
+export const ReorderChainRequest: MessageFns<ReorderChainRequest> = {
+  encode(message: ReorderChainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ids) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReorderChainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReorderChainRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ids.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReorderChainResponse(): ReorderChainResponse {
+  return {};
+}
+
+export const ReorderChainResponse: MessageFns<ReorderChainResponse> = {
+  encode(_: ReorderChainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReorderChainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReorderChainResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1638,6 +1741,9 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "drainMember":
         DrainMemberRequest.encode(message.command.value, writer.uint32(50).fork()).join();
         break;
+      case "reorderChain":
+        ReorderChainRequest.encode(message.command.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1701,6 +1807,14 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "drainMember", value: DrainMemberRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.command = { $case: "reorderChain", value: ReorderChainRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -2141,6 +2255,16 @@ export const CoordinatorService = {
     responseSerialize: (value: DrainMemberResponse): Buffer => Buffer.from(DrainMemberResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DrainMemberResponse => DrainMemberResponse.decode(value),
   },
+  reorderChain: {
+    path: "/keychaindb.v1.Coordinator/ReorderChain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReorderChainRequest): Buffer => Buffer.from(ReorderChainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReorderChainRequest => ReorderChainRequest.decode(value),
+    responseSerialize: (value: ReorderChainResponse): Buffer =>
+      Buffer.from(ReorderChainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReorderChainResponse => ReorderChainResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -2197,6 +2321,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   addMember: handleUnaryCall<AddMemberRequest, AddMemberResponse>;
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
   drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
+  reorderChain: handleUnaryCall<ReorderChainRequest, ReorderChainResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   clusterStatus: handleUnaryCall<ClusterStatusRequest, ClusterStatusResponse>;
@@ -2265,6 +2390,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,

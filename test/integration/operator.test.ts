@@ -51,6 +51,28 @@ for (const position of ['head', 'middle', 'tail'] as const) {
   });
 }
 
+tap.test('turning the chain round, and again, under load fails no request', async (t) => {
+  const { lab, client, failures } = await loaded(t);
+  let ids = servingIds(await lab.serving(all));
+  for (let round = 0; round < 6; round += 1) {
+    ids = round % 2 === 0 ? [...ids].reverse() : [...ids.slice(1), ...ids.slice(0, 1)];
+    const { epoch } = await client.members();
+    await client.reorderChain(ids, { expectedEpoch: epoch });
+    const view = await lab.until('in order', (v) => servingIds(v).join() === ids.join());
+    t.equal(view.epoch, epoch + 1);
+    // The new tail commits: a write of this epoch is acknowledged.
+    await client.put('round', `${round}`);
+    t.equal(Buffer.from((await client.get('round'))?.value ?? []).toString(), `${round}`);
+  }
+  const [first = '', ...rest] = ids;
+  await t.rejects(client.reorderChain(rest), refusal('BAD_REQUEST'));
+  await t.rejects(
+    client.reorderChain([...rest, first], { expectedEpoch: 1 }),
+    refusal('STALE_EPOCH'),
+  );
+  t.same(await failures(), []);
+});
+
 tap.test('a rolling restart under load fails no request', async (t) => {
   const { lab, failures } = await loaded(t);
   const ids = servingIds(await lab.serving(all));
