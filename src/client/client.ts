@@ -95,6 +95,11 @@ export interface KeychainClient {
   /** Exactly the serving members, head to tail. */
   reorderChain(ids: readonly string[], options?: ChangeOptions): Promise<void>;
   /**
+   * Lossy, for where no serving member comes back: the chain goes on with the store of one that waits. `lostIds`:
+   * every serving member that is given up.
+   */
+  recoverChain(id: string, lostIds: readonly string[], options?: ChangeOptions): Promise<void>;
+  /**
    * What the processes of the cluster remember of a trace: one of 32 hexadecimal digits, or that of the write
    * with a revision. `silent`: who could not be asked.
    */
@@ -223,6 +228,11 @@ class Client implements KeychainClient {
   reorderChain(ids: readonly string[], options: ChangeOptions = {}): Promise<void> {
     const { expectedEpoch = 0 } = options;
     return this.#cluster.reorderChain({ ids, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  recoverChain(id: string, lostIds: readonly string[], options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.recoverChain({ id, lostIds, expectedEpoch }, this.#timeoutOf(options));
   }
 
   trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {

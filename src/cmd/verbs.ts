@@ -244,6 +244,15 @@ export function reorder(ids: readonly string[], flags: ChangeFlags): Promise<num
   return change(flags, done, (client, options) => client.reorderChain(ids, options));
 }
 
+export function recover(
+  id: string,
+  flags: ChangeFlags & { readonly lose?: readonly string[] },
+): Promise<number> {
+  const done = `the chain goes on with what ${id} has`;
+  const lost = flags.lose ?? [];
+  return change(flags, done, (client, options) => client.recoverChain(id, lost, options));
+}
+
 /** Exit code 6 where something is wrong. */
 export function status(flags: ClientFlags): Promise<number> {
   return withClient(flags, async (client) => {

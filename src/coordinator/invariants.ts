@@ -30,6 +30,12 @@ export function assertView(before: View, after: View): void {
       epoch: after.epoch,
     },
   );
+  assert(after.lineage >= before.lineage, 'lineages rise', { epoch: after.epoch });
+  assert(
+    after.lineage === before.lineage || after.members.length === 1,
+    'another lineage begins with one member',
+    { epoch: after.epoch },
+  );
   assertOrder(before, after);
   for (const member of serving) {
     const was = before.members.find((m) => isSame(m, member));

@@ -8,6 +8,7 @@ import {
   type Member,
   type MemberName,
   MemberState,
+  type RecoverChainRequest,
   type RegisterIncarnation,
   type RegistryCommand,
   type RemoveMemberRequest,
@@ -61,6 +62,8 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return drainMember(state, command.value);
     case 'reorderChain':
       return reorderChain(state, command.value);
+    case 'recoverChain':
+      return recoverChain(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -342,4 +345,59 @@ function reinstate(state: RegistryState, name: MemberName): RegistryDecision {
     .filter((m) => !others.some((o) => o.id === m.id));
   const sole = { ...member, state: MemberState.SERVING, drained: false };
   return changed(state, [sole], [...others.filter((m) => m !== member), ...gone]);
+}
+
+/**
+ * Lossy: none of those that serve comes back, and an operator says so, by name. Another lineage begins with what one
+ * store holds; the stores of the old one are wiped when they return (R1), or logs would part below a watermark.
+ */
+function recoverChain(state: RegistryState, command: RecoverChainRequest): RegistryDecision {
+  const { id, lostIds, expectedEpoch } = command;
+  const { view } = state;
+  const { members, others } = view;
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  const isServed = serving.length === 1 && serving[0]?.id === id;
+  if (isServed && view.lineage > 1 && !lostIds.includes(id)) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const member = others.find((m) => m.id === id);
+  if (member === undefined || member.state !== MemberState.WAITING) {
+    const isMember = member !== undefined || members.some((m) => m.id === id);
+    const message = isMember
+      ? `${id} does not wait to join: start it, or start it again`
+      : `${id} is not a member of the chain: add it first`;
+    return refused('MEMBER_NOT_FOUND', message);
+  }
+  if (serving.length === 0) {
+    return refused(
+      'BAD_REQUEST',
+      'the chain has no member yet: nothing is lost, it begins by itself',
+    );
+  }
+  if (serving.some((m) => equalBytes(m.storeId, member.storeId))) {
+    return refused('BAD_REQUEST', `${id} has the store of a serving member: it goes on by itself`);
+  }
+  const lost = serving.map((m) => m.id);
+  const strange = lostIds.find((each) => !lost.includes(each));
+  if (strange !== undefined) {
+    return refused('BAD_REQUEST', `lost_ids: ${strange} is not given up; those that are: ${lost}`);
+  }
+  if (lost.some((each) => !lostIds.includes(each))) {
+    const names = lost.join(',');
+    return refused(
+      'LAST_SERVING',
+      `what only ${names} had is lost, and a process of theirs that lives yet would answer stale: make sure that they are dead, then: keychaindb chain recover ${id} --lose ${names}`,
+    );
+  }
+  const gone = members
+    .filter((m) => m.id !== id && !others.some((o) => o.id === m.id))
+    .map((m) => ({ ...m, state: MemberState.OFFLINE }));
+  const sole = { ...member, state: MemberState.SERVING, drained: false };
+  const next: View = {
+    ...view,
+    epoch: view.epoch + 1,
+    lineage: view.lineage + 1,
+    members: [sole],
+    others: [...others.filter((m) => m !== member), ...gone],
+  };
+  return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
 }

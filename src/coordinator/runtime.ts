@@ -12,6 +12,7 @@ import {
   type Member,
   MemberState,
   type NodeHeartbeat,
+  type RecoverChainRequest,
   RegistryCommand,
   RegistryResult,
   type RemoveMemberRequest,
@@ -21,7 +22,14 @@ import {
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { RaftMember } from '../raft/raft.js';
 import type { Acceptor, Channel } from '../wire/channel.js';
-import { type DetectorState, detect, emptyDetector, isHeard, onHeartbeat } from './detector.js';
+import {
+  type DetectorState,
+  detect,
+  emptyDetector,
+  isHeard,
+  onHeartbeat,
+  whyNotRecovered,
+} from './detector.js';
 import { commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
 import type { RegistryMachine } from './registry-machine.js';
 
@@ -48,6 +56,7 @@ export interface CoordinatorHandle {
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
@@ -154,6 +163,22 @@ class CoordinatorRuntime implements CoordinatorHandle {
 
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
     return this.#command({ command: { $case: 'reorderChain', value: request } }, timeoutMs);
+  }
+
+  /** Decided on what is heard now, of the view that it was decided on. */
+  async recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
+    const { registry, timing } = this.#options;
+    const { view } = registry.state;
+    const now = this.#clock.monotonic();
+    if (now - this.#detector.startedAt < 2 * timing.detectionMs) {
+      const message = `${this.#options.raft.id} has just started and has not heard who lives: ask again`;
+      throw new KeychainError('NO_LEADER', message);
+    }
+    const why = whyNotRecovered(registry.state, this.#detector, timing, now, request.id);
+    if (why !== '') throw new KeychainError('LAST_SERVING', why);
+    const { expectedEpoch } = request;
+    const value = { ...request, expectedEpoch: expectedEpoch === 0 ? view.epoch : expectedEpoch };
+    await this.#command({ command: { $case: 'recoverChain', value } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

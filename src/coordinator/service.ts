@@ -51,6 +51,10 @@ export function coordinatorService(
       const done = coordinator.reorderChain(call.request, timeoutOf(call, clock));
       reply('reorder_chain', done, callback);
     },
+    recoverChain: (call, callback) => {
+      const done = coordinator.recoverChain(call.request, timeoutOf(call, clock));
+      reply('recover_chain', done, callback);
+    },
     joinCluster: (_call, callback) => callback(notYet),
     removeFromCluster: (_call, callback) => callback(notYet),
     clusterStatus: (_call, callback) => {

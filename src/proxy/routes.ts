@@ -66,6 +66,7 @@ export const routes: readonly Route[] = [
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
   { method: 'POST', path: '/v1/chain/members/', run: drainMember },
   { method: 'PUT', path: '/v1/chain/order', run: putOrder },
+  { method: 'POST', path: '/v1/chain/recover', run: recover },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'GET', path: '/livez', run: () => text(200, 'ok\n') },
   { method: 'GET', path: '/readyz', run: ready },
@@ -244,6 +245,18 @@ async function putOrder(
   const body = jsonObject(await readJsonBody(message, limits));
   const order = { ids: textsField(body, 'ids'), expectedEpoch: epochField(body, 'expectedEpoch') };
   await cluster.reorderChain(order, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function recover(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const id = textField(body, 'id');
+  const lostIds = textsField(body, 'lostIds');
+  const expectedEpoch = epochField(body, 'expectedEpoch');
+  await cluster.recoverChain({ id, lostIds, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 

@@ -107,6 +107,9 @@ export function coordinatorService(
     reorderChain(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.reorderChain(call.request, timeoutMs)), callback);
     },
+    recoverChain(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.recoverChain(call.request, timeoutMs)), callback);
+    },
     joinCluster(_call, callback) {
       callback(notYet);
     },

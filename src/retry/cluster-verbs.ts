@@ -6,6 +6,7 @@ import {
   type ClusterStatusResponse,
   CoordinatorClient,
   type DrainMemberRequest,
+  type RecoverChainRequest,
   type RemoveMemberRequest,
   type ReorderChainRequest,
   type View,
@@ -23,6 +24,7 @@ export interface ClusterVerbs {
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -109,6 +111,13 @@ class RetriedVerbs implements ClusterVerbs {
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) => client.reorderChain(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.recoverChain(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

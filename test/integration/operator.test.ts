@@ -100,3 +100,45 @@ tap.test('the last serving node is not drained, and ends all the same', async (t
   await lab.serving(['node-1']);
   t.equal(Buffer.from((await client.get('key'))?.value ?? []).toString(), 'value');
 });
+
+tap.test(
+  'a chain whose serving nodes are gone goes on with an old copy, where they are named',
+  async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const client = lab.client({ timeoutMs: 20_000 });
+    await client.put('key', 'old');
+    await client.drainMember('node-3');
+    await lab.serving(['node-1', 'node-2']);
+    await client.put('key', 'new');
+    await client.put('lost', 'value');
+    await t.rejects(client.recoverChain('node-3', ['node-1', 'node-2']), refusal('LAST_SERVING'));
+    await Promise.all([lab.kill('node-1'), lab.kill('node-2')]);
+    await lab.until('they are silent', (view) =>
+      view.members.every(({ state }) => state === MemberState.LASTSRV),
+    );
+    await t.rejects(client.recoverChain('node-3', []), {
+      ...refusal('LAST_SERVING'),
+      message: /keychaindb chain recover node-3 --lose node-1,node-2/,
+    });
+    await client.recoverChain('node-3', ['node-1', 'node-2']);
+    await client.recoverChain('node-3', ['node-1', 'node-2']);
+    const view = await lab.serving(['node-3']);
+    t.equal(view.lineage, 2);
+    const text = async (key: string) =>
+      Buffer.from((await client.get(key))?.value ?? []).toString();
+    t.equal(await text('key'), 'old');
+    t.equal(await text('lost'), '');
+    await client.put('key', 'newest');
+    // They come back with what was given up: it is wiped, and they are synced from the chain.
+    lab.start('node-1');
+    lab.start('node-2');
+    await lab.serving(all);
+    for (const node of all) {
+      const read = await client.get('key', { node });
+      t.equal(Buffer.from(read?.value ?? []).toString(), 'newest', node);
+      t.equal(await client.get('lost', { node }), undefined, node);
+    }
+    t.same(await differencesFromReplay(lab), []);
+  },
+);

@@ -96,6 +96,10 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       fake.changes.push(`reorder ${ids.join()}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
+    recoverChain({ id, lostIds, expectedEpoch }) {
+      fake.changes.push(`recover ${id} without ${lostIds.join()}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -454,6 +458,10 @@ t.test('members and status of the cluster', async (t) => {
   for (const body of ['{}', '{"ids":"a"}', '{"ids":[1]}']) {
     t.match((await order(body)).body, { code: 3, message: /^ids: / }, body);
   }
+  const recover = (body: string) => ask(fake, 'POST', '/v1/chain/recover', { body });
+  t.same((await recover('{"id":"c","lostIds":["a","b"]}')).body, {});
+  t.same(fake.changes.slice(-1), ['recover c without a,b']);
+  t.equal((await recover('{"id":"c"}')).status, 400);
   const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
   t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });

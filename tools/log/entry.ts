@@ -39,7 +39,7 @@ export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as con
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
   ...['start-join', 'promote', 'reinstate', 'leader', 'drain-member'],
-  'reorder-chain',
+  ...['reorder-chain', 'recover-chain'],
 ] as const;
 
 export type EntryType = string;
@@ -100,6 +100,10 @@ function coordinatorView(entry: Envelope): EntryView {
     case 'reorderChain': {
       const { ids, expectedEpoch } = command.value;
       return plainView(entry, 'reorder-chain', { ids, ...epochOf(expectedEpoch) });
+    }
+    case 'recoverChain': {
+      const { id, lostIds, expectedEpoch } = command.value;
+      return member(entry, 'recover-chain', id, { lostIds, ...epochOf(expectedEpoch) });
     }
     case 'register': {
       const { id, incarnation, storeId, address, keepsPlace } = command.value;

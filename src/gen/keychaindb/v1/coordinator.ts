@@ -122,6 +122,19 @@ export interface ReorderChainRequest {
 export interface ReorderChainResponse {
 }
 
+/** The chain goes on with what one node has; what only those that serve had is lost. */
+export interface RecoverChainRequest {
+  /** A WAITING member that is heard. */
+  readonly id: string;
+  /** Every serving member whose store is given up: the caller has made sure that it is dead. */
+  readonly lostIds: readonly string[];
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface RecoverChainResponse {
+}
+
 export interface JoinClusterRequest {
   readonly id: string;
   readonly address: string;
@@ -217,6 +230,7 @@ export interface RegistryCommand {
     | { readonly $case: "changeView"; readonly value: ChangeView }
     | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
     | { readonly $case: "reorderChain"; readonly value: ReorderChainRequest }
+    | { readonly $case: "recoverChain"; readonly value: RecoverChainRequest }
     | undefined;
 }
 
@@ -920,6 +934,109 @@ export const ReorderChainResponse: MessageFns<ReorderChainResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseReorderChainResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRecoverChainRequest(): RecoverChainRequest {
+  return { id: "", lostIds: [], expectedEpoch: 0 };
+}
+
+export const RecoverChainRequest: MessageFns<RecoverChainRequest> = {
+  encode(message: RecoverChainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    for (const v of message.lostIds) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(24).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecoverChainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecoverChainRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lostIds.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRecoverChainResponse(): RecoverChainResponse {
+  return {};
+}
+
+export const RecoverChainResponse: MessageFns<RecoverChainResponse> = {
+  encode(_: RecoverChainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecoverChainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecoverChainResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1744,6 +1861,9 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "reorderChain":
         ReorderChainRequest.encode(message.command.value, writer.uint32(58).fork()).join();
         break;
+      case "recoverChain":
+        RecoverChainRequest.encode(message.command.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1815,6 +1935,14 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "reorderChain", value: ReorderChainRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.command = { $case: "recoverChain", value: RecoverChainRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -2265,6 +2393,16 @@ export const CoordinatorService = {
       Buffer.from(ReorderChainResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReorderChainResponse => ReorderChainResponse.decode(value),
   },
+  recoverChain: {
+    path: "/keychaindb.v1.Coordinator/RecoverChain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RecoverChainRequest): Buffer => Buffer.from(RecoverChainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RecoverChainRequest => RecoverChainRequest.decode(value),
+    responseSerialize: (value: RecoverChainResponse): Buffer =>
+      Buffer.from(RecoverChainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RecoverChainResponse => RecoverChainResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -2322,6 +2460,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
   drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
   reorderChain: handleUnaryCall<ReorderChainRequest, ReorderChainResponse>;
+  recoverChain: handleUnaryCall<RecoverChainRequest, RecoverChainResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   clusterStatus: handleUnaryCall<ClusterStatusRequest, ClusterStatusResponse>;
@@ -2405,6 +2544,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,
