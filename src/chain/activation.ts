@@ -18,7 +18,9 @@ export function onViewPersisted(turn: Turn, view: View, now: number): void {
   const { state } = turn;
   if (state.removed || view.epoch <= (state.seen?.epoch ?? -1)) return;
   const wasIn = state.seen !== undefined && memberOf(state.seen, state.self) !== undefined;
-  const strange = state.seen !== undefined && state.seen.lineage !== view.lineage;
+  // The one that a lossy command names goes on with what it has.
+  const isOther = state.seen !== undefined && state.seen.lineage !== view.lineage;
+  const strange = isOther && !isNamedBy(view, state.self);
   turn.emit({ type: 'ViewSeen', view, now });
   if (strange) {
     remove(
@@ -42,6 +44,11 @@ export function onViewPersisted(turn: Turn, view: View, now: number): void {
   tryActivate(turn, now);
   // Fewer promises may be needed now (R4).
   afterLeaseChange(turn, now);
+}
+
+/** Is this very process and store a serving member of the view? */
+function isNamedBy(view: View, self: NodeIdentity): boolean {
+  return servesIn(view, self) && !isOfAnotherStore(view, self);
 }
 
 /** An incarnation is no proof where a store was lost and a clock went back: the store id is. */

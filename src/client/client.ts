@@ -109,6 +109,13 @@ export interface KeychainClient {
   removeMember(id: string, options?: ChangeOptions): Promise<void>;
   /** Takes a node out of the chain until it is another process, or is added again at its address. */
   drainMember(id: string, options?: ChangeOptions): Promise<void>;
+  /** Exactly the serving members, head to tail. */
+  reorderChain(ids: readonly string[], options?: ChangeOptions): Promise<void>;
+  /**
+   * Lossy, for where no serving member comes back: the chain goes on with the store of one that waits. `lostIds`:
+   * every serving member that is given up.
+   */
+  recoverChain(id: string, lostIds: readonly string[], options?: ChangeOptions): Promise<void>;
   /**
    * What the processes of the cluster remember of a trace: one of 32 hexadecimal digits, or that of the write
    * with a revision. `silent`: who could not be asked.
@@ -237,6 +244,16 @@ class Client implements KeychainClient {
   drainMember(id: string, options: ChangeOptions = {}): Promise<void> {
     const { expectedEpoch = 0 } = options;
     return this.#cluster.drainMember({ id, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  reorderChain(ids: readonly string[], options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.reorderChain({ ids, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  recoverChain(id: string, lostIds: readonly string[], options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.recoverChain({ id, lostIds, expectedEpoch }, this.#timeoutOf(options));
   }
 
   trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {

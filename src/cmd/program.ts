@@ -278,6 +278,21 @@ function chain(): Command {
       .argument('<id>')
       .action(verb(verbs.drain)),
   );
+  command.addCommand(
+    change('recover', 'lossy: go on with what one waiting node has, as no serving one comes back')
+      .argument('<id>')
+      .addOption(
+        flag('--lose <id,…>', 'every serving node that is given up').argParser((text: string) =>
+          text.split(',').filter((id) => id !== ''),
+        ),
+      )
+      .action(verb(verbs.recover)),
+  );
+  command.addCommand(
+    change('reorder', 'give the serving nodes another order, head to tail')
+      .argument('<ids...>')
+      .action(verb(verbs.reorder)),
+  );
   return command;
 }
 

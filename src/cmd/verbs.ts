@@ -239,6 +239,20 @@ export function drain(id: string, flags: ChangeFlags): Promise<number> {
   return change(flags, done, (client, options) => client.drainMember(id, options));
 }
 
+export function reorder(ids: readonly string[], flags: ChangeFlags): Promise<number> {
+  const done = `the chain is ${ids.join(' → ')}`;
+  return change(flags, done, (client, options) => client.reorderChain(ids, options));
+}
+
+export function recover(
+  id: string,
+  flags: ChangeFlags & { readonly lose?: readonly string[] },
+): Promise<number> {
+  const done = `the chain goes on with what ${id} has`;
+  const lost = flags.lose ?? [];
+  return change(flags, done, (client, options) => client.recoverChain(id, lost, options));
+}
+
 function membersTable({ members: chain, others }: View): string {
   const row = (m: Member, role: string): readonly string[] => [
     m.id,

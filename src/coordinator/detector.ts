@@ -113,6 +113,42 @@ export function nodesHeard(state: DetectorState, now: number): readonly NodeStat
   }));
 }
 
+/** Why an operator may not give up those that serve and go on with this member; '' where it may. */
+export function whyNotRecovered(
+  { view }: RegistryState,
+  state: DetectorState,
+  timing: Timing,
+  now: number,
+  id: string,
+): string {
+  const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+  const isDone = view.lineage > 1 && serving.length === 1 && serving[0]?.id === id;
+  const living = serving.filter((m) => isHeard(state, m, timing, now));
+  if (living.length > 0 && !isDone) {
+    return `${living.map((m) => m.id).join(' and ')} serves and is heard: nothing has to be given up`;
+  }
+  // A newer process on the store of one that serves goes on by itself (R10), unless the store isn't whole.
+  const back = view.others.find(
+    (m) =>
+      m.id !== id &&
+      isHeard(state, m, timing, now) &&
+      isIntact(state, m, view.lineage) &&
+      serving.some((s) => equalBytes(s.storeId, m.storeId)),
+  );
+  if (back !== undefined)
+    return `${back.id} has come back with its store: the chain goes on with it`;
+  const member = view.others.find((m) => m.id === id);
+  if (member === undefined || member.state !== MemberState.WAITING) return '';
+  if (!isHeard(state, member, timing, now)) return `${id} is not heard: start it first`;
+  return isIntact(state, member, view.lineage) ? '' : `the store of ${id} is not whole`;
+}
+
+/** Was its store never begun and not finished, and is it of this lineage, or of none? */
+function isIntact({ heard }: DetectorState, { id }: Member, lineage: number): boolean {
+  const beat = heard.get(id)?.beat;
+  return beat !== undefined && !beat.incomplete && (beat.lineage === lineage || beat.lineage === 0);
+}
+
 class Look {
   readonly #registry: RegistryState;
   readonly #state: DetectorState;
@@ -212,11 +248,7 @@ class Look {
   }
 
   #isIntact(member: Member): boolean {
-    const beat = this.#state.heard.get(member.id)?.beat;
-    const { lineage } = this.#registry.view;
-    return (
-      beat !== undefined && !beat.incomplete && (beat.lineage === lineage || beat.lineage === 0)
-    );
+    return isIntact(this.#state, member, this.#registry.view.lineage);
   }
 
   #longest(members: readonly Member[]): Member | undefined {
@@ -340,6 +372,8 @@ class Look {
         m.state === MemberState.WAITING &&
         !m.drained &&
         this.#hears(m) &&
+        // A store of another lineage is wiped first: its next incarnation joins.
+        this.#isIntact(m) &&
         !view.members.some(({ id }) => id === m.id),
     );
     const next = ready.find((m) => this.#bootWaitMs(m) <= usual) ?? ready[0];

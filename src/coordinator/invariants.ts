@@ -30,6 +30,13 @@ export function assertView(before: View, after: View): void {
       epoch: after.epoch,
     },
   );
+  assert(after.lineage >= before.lineage, 'lineages rise', { epoch: after.epoch });
+  assert(
+    after.lineage === before.lineage || after.members.length === 1,
+    'another lineage begins with one member',
+    { epoch: after.epoch },
+  );
+  assertOrder(before, after);
   for (const member of serving) {
     const was = before.members.find((m) => isSame(m, member));
     const promoted = was?.state === MemberState.JOINING;
@@ -40,6 +47,19 @@ export function assertView(before: View, after: View): void {
       epoch: after.epoch,
     });
   }
+}
+
+/** Members change places only where nothing else changes: an order given by an operator. */
+function assertOrder(before: View, after: View): void {
+  const was = servingOf(before).filter((m) => after.members.some((o) => isSame(o, m)));
+  const now = servingOf(after).filter((m) => before.members.some((o) => isSame(o, m)));
+  const stayed = now.filter((m) => was.some((o) => isSame(o, m)));
+  if (stayed.every((m, place) => was[place] !== undefined && isSame(m, was[place]))) return;
+  const isPermuted =
+    before.members.length === after.members.length &&
+    after.members.every((m) => before.members.some((o) => isSame(o, m) && o.state === m.state)) &&
+    before.others === after.others;
+  assert(isPermuted, 'an order is one of the same members', { epoch: after.epoch });
 }
 
 function isSame(a: Member, b: Member): boolean {

@@ -8,9 +8,11 @@ import {
   type Member,
   type MemberName,
   MemberState,
+  type RecoverChainRequest,
   type RegisterIncarnation,
   type RegistryCommand,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { removedIdsMax } from './limits.js';
@@ -58,7 +60,10 @@ function withTimes(before: View, after: View, at: number): View {
     const old = was.get(nameOf(m));
     return old?.state === m.state ? m : { ...m, since: at };
   };
-  return { ...after, members: after.members.map(timed), others: after.others.map(timed) };
+  // Lists without a change stay the same ones: it is how a change is seen.
+  const all = (list: readonly Member[]): readonly Member[] =>
+    list.every((m) => timed(m) === m) ? list : list.map(timed);
+  return { ...after, members: all(after.members), others: all(after.others) };
 }
 
 function nameOf({ id, incarnation }: Member): string {
@@ -93,6 +98,10 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return removeMember(state, command.value);
     case 'drainMember':
       return drainMember(state, command.value);
+    case 'reorderChain':
+      return reorderChain(state, command.value);
+    case 'recoverChain':
+      return recoverChain(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -215,6 +224,36 @@ function drainMember(state: RegistryState, command: DrainMemberRequest): Registr
     members.filter((m) => m !== member),
     drained,
   );
+}
+
+/**
+ * R16: the same serving members in another order. Who is fed stays behind the tail, whoever that is: what it has is
+ * a part of every serving log, and a report of the old tail names an epoch that is over (R9).
+ */
+function reorderChain(state: RegistryState, command: ReorderChainRequest): RegistryDecision {
+  const { ids, expectedEpoch } = command;
+  const { members, others } = state.view;
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  const wrong = wrongOrder(ids, serving);
+  if (wrong !== '') {
+    const order = serving.map((m) => m.id).join(' ');
+    return refused('BAD_REQUEST', `ids: ${wrong}; those that serve, head to tail: ${order}`);
+  }
+  if (serving.every((m, place) => m.id === ids[place])) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const ordered = ids.flatMap((id) => serving.filter((m) => m.id === id));
+  const fed = members.filter((m) => m.state !== MemberState.SERVING);
+  return changed(state, [...ordered, ...fed], others);
+}
+
+/** Why these ids are no order of the serving members; '' where they are. */
+function wrongOrder(ids: readonly string[], serving: readonly Member[]): string {
+  const twice = ids.find((id, place) => ids.indexOf(id) !== place);
+  if (twice !== undefined) return `${twice} stands there twice`;
+  const strange = ids.find((id) => !serving.some((m) => m.id === id));
+  if (strange !== undefined) return `${strange} does not serve`;
+  const missing = serving.filter((m) => !ids.includes(m.id)).map((m) => m.id);
+  return missing.length === 0 ? '' : `${missing.join(' and ')} is missing`;
 }
 
 function isOnlyServing(members: readonly Member[], id: string): boolean {
@@ -344,4 +383,59 @@ function reinstate(state: RegistryState, name: MemberName): RegistryDecision {
     .filter((m) => !others.some((o) => o.id === m.id));
   const sole = { ...member, state: MemberState.SERVING, drained: false };
   return changed(state, [sole], [...others.filter((m) => m !== member), ...gone]);
+}
+
+/**
+ * Lossy: none of those that serve comes back, and an operator says so, by name. Another lineage begins with what one
+ * store holds; the stores of the old one are wiped when they return (R1), or logs would part below a watermark.
+ */
+function recoverChain(state: RegistryState, command: RecoverChainRequest): RegistryDecision {
+  const { id, lostIds, expectedEpoch } = command;
+  const { view } = state;
+  const { members, others } = view;
+  const serving = members.filter((m) => m.state === MemberState.SERVING);
+  const isServed = serving.length === 1 && serving[0]?.id === id;
+  if (isServed && view.lineage > 1 && !lostIds.includes(id)) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const member = others.find((m) => m.id === id);
+  if (member === undefined || member.state !== MemberState.WAITING) {
+    const isMember = member !== undefined || members.some((m) => m.id === id);
+    const message = isMember
+      ? `${id} does not wait to join: start it, or start it again`
+      : `${id} is not a member of the chain: add it first`;
+    return refused('MEMBER_NOT_FOUND', message);
+  }
+  if (serving.length === 0) {
+    return refused(
+      'BAD_REQUEST',
+      'the chain has no member yet: nothing is lost, it begins by itself',
+    );
+  }
+  if (serving.some((m) => equalBytes(m.storeId, member.storeId))) {
+    return refused('BAD_REQUEST', `${id} has the store of a serving member: it goes on by itself`);
+  }
+  const lost = serving.map((m) => m.id);
+  const strange = lostIds.find((each) => !lost.includes(each));
+  if (strange !== undefined) {
+    return refused('BAD_REQUEST', `lost_ids: ${strange} is not given up; those that are: ${lost}`);
+  }
+  if (lost.some((each) => !lostIds.includes(each))) {
+    const names = lost.join(',');
+    return refused(
+      'LAST_SERVING',
+      `what only ${names} had is lost, and a process of theirs that lives yet would answer stale: make sure that they are dead, then: keychaindb chain recover ${id} --lose ${names}`,
+    );
+  }
+  const gone = members
+    .filter((m) => m.id !== id && !others.some((o) => o.id === m.id))
+    .map((m) => ({ ...m, state: MemberState.OFFLINE }));
+  const sole = { ...member, state: MemberState.SERVING, drained: false };
+  const next: View = {
+    ...view,
+    epoch: view.epoch + 1,
+    lineage: view.lineage + 1,
+    members: [sole],
+    others: [...others.filter((m) => m !== member), ...gone],
+  };
+  return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
 }

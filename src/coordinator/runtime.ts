@@ -12,9 +12,11 @@ import {
   type Member,
   MemberState,
   type NodeHeartbeat,
+  type RecoverChainRequest,
   RegistryCommand,
   RegistryResult,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -28,6 +30,7 @@ import {
   isHeard,
   nodesHeard,
   onHeartbeat,
+  whyNotRecovered,
 } from './detector.js';
 import { commandTimeoutMs, noLeaderMs, ticksPerHeartbeat } from './limits.js';
 import { checkMember } from './member-name.js';
@@ -58,6 +61,8 @@ export interface CoordinatorHandle {
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
   readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
@@ -158,6 +163,26 @@ class CoordinatorRuntime implements CoordinatorHandle {
   async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
     this.#mustNotBeLast(request.id);
     await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
+  }
+
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
+    return this.#command({ command: { $case: 'reorderChain', value: request } }, timeoutMs);
+  }
+
+  /** Decided on what is heard now, of the view that it was decided on. */
+  async recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
+    const { registry, timing } = this.#options;
+    const { view } = registry.state;
+    const now = this.#clock.monotonic();
+    if (now - this.#detector.startedAt < 2 * timing.detectionMs) {
+      const message = `${this.#options.raft.id} has just started and has not heard who lives: ask again`;
+      throw new KeychainError('NO_LEADER', message);
+    }
+    const why = whyNotRecovered(registry.state, this.#detector, timing, now, request.id);
+    if (why !== '') throw new KeychainError('LAST_SERVING', why);
+    const { expectedEpoch } = request;
+    const value = { ...request, expectedEpoch: expectedEpoch === 0 ? view.epoch : expectedEpoch };
+    await this.#command({ command: { $case: 'recoverChain', value } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

@@ -53,6 +53,14 @@ export function coordinatorService(
       const done = emptied(coordinator.drainMember(call.request, timeoutOf(call, clock)));
       reply('drain_member', done, callback);
     },
+    reorderChain: (call, callback) => {
+      const done = emptied(coordinator.reorderChain(call.request, timeoutOf(call, clock)));
+      reply('reorder_chain', done, callback);
+    },
+    recoverChain: (call, callback) => {
+      const done = emptied(coordinator.recoverChain(call.request, timeoutOf(call, clock)));
+      reply('recover_chain', done, callback);
+    },
     joinCluster: (call, callback) => {
       const { id, address } = call.request;
       reply('join_cluster', emptied(group.join(id, address, timeoutOf(call, clock))), callback);

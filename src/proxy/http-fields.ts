@@ -81,6 +81,12 @@ export function textField(object: JsonObject, field: string): string {
   throw badRequest(field, value === undefined ? 'it is missing' : 'it is not a string');
 }
 
+export function textsField(object: JsonObject, field: string): readonly string[] {
+  const value = object[field];
+  if (Array.isArray(value) && value.every((each) => typeof each === 'string')) return value;
+  throw badRequest(field, value === undefined ? 'it is missing' : 'it is not a list of strings');
+}
+
 /** An unset field is 0; a uint64 comes as a number or as text. */
 export function epochField(object: JsonObject, field: string): number {
   const value = object[field] ?? 0;

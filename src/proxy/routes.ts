@@ -17,6 +17,7 @@ import {
   percentDecoded,
   requestIdOf,
   textField,
+  textsField,
   timeoutMsOf,
 } from './http-fields.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
@@ -66,6 +67,8 @@ export const routes: readonly Route[] = [
   { method: 'DELETE', path: '/v1/chain/members/', run: removeMember },
   { method: 'GET', path: '/v1/status', run: getReport },
   { method: 'POST', path: '/v1/chain/members/', run: drainMember },
+  { method: 'PUT', path: '/v1/chain/order', run: putOrder },
+  { method: 'POST', path: '/v1/chain/recover', run: recover },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'POST', path: '/v1/cluster/members', run: joinCluster },
   { method: 'DELETE', path: '/v1/cluster/members/', run: removeFromCluster },
@@ -238,6 +241,28 @@ async function drainMember(
   const id = Buffer.from(percentDecoded(rest.slice(0, end), 'id')).toString();
   const expectedEpoch = epochField(await optionalJson(message, limits), 'expectedEpoch');
   await cluster.drainMember({ id, expectedEpoch }, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function putOrder(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const order = { ids: textsField(body, 'ids'), expectedEpoch: epochField(body, 'expectedEpoch') };
+  await cluster.reorderChain(order, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+async function recover(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  const id = textField(body, 'id');
+  const lostIds = textsField(body, 'lostIds');
+  const expectedEpoch = epochField(body, 'expectedEpoch');
+  await cluster.recoverChain({ id, lostIds, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 

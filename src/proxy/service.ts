@@ -109,6 +109,12 @@ export function coordinatorService(
     drainMember(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.drainMember(call.request, timeoutMs)), callback);
     },
+    reorderChain(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.reorderChain(call.request, timeoutMs)), callback);
+    },
+    recoverChain(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.recoverChain(call.request, timeoutMs)), callback);
+    },
     joinCluster(call, callback) {
       const { id, address } = call.request;
       run(call, (timeoutMs) => emptied(cluster.joinCluster(id, address, timeoutMs)), callback);

@@ -7,7 +7,9 @@ import {
   type ClusterStatusResponse,
   CoordinatorClient,
   type DrainMemberRequest,
+  type RecoverChainRequest,
   type RemoveMemberRequest,
+  type ReorderChainRequest,
   type SnapshotClusterResponse,
   type TransferLeadershipResponse,
   type View,
@@ -29,6 +31,8 @@ export interface ClusterVerbs {
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
   /** Of the coordinators themselves. The new one has no vote until it has caught up. */
   joinCluster(id: string, address: string, timeoutMs: number): Promise<void>;
   removeFromCluster(id: string, timeoutMs: number): Promise<void>;
@@ -139,10 +143,24 @@ class RetriedVerbs implements ClusterVerbs {
     );
   }
 
+  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.reorderChain(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
   joinCluster(id: string, address: string, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) =>
         client.joinCluster({ id, address }, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.recoverChain(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

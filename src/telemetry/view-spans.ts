@@ -89,6 +89,8 @@ export function describeChange(before: View | undefined, after: View): string {
     changes.push(`${member.id} ${from} → ${placeName(member)}`);
   }
   for (const gone of was.keys()) changes.push(`${gone} removed`);
+  const isOrdered = before?.members.every((m, place) => after.members[place]?.id === m.id) ?? true;
+  if (changes.length === 0 && !isOrdered) return `order ${after.members.map(shown).join(' → ')}`;
   return changes.join(', ') || 'nothing';
 }
 

@@ -321,3 +321,43 @@ t.test(
     t.equal(c.readOf(read), 'v1');
   },
 );
+
+t.test('another lineage: the store that is named goes on, the others are wiped', async (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a b'));
+  c.put('a', 'k', 'v1');
+  for (const id of ['c', 'd']) {
+    c.start(id);
+    c.show(view(2, 'a b', id), id);
+  }
+  const recovered = { ...view(3, 'c', 'a b d'), lineage: 2 };
+  c.show(recovered, 'a', 'b', 'c', 'd');
+  for (const id of ['a', 'b', 'd']) t.match(c.node(id).stopped, { wipe: true }, id);
+  t.equal(c.node('c').stopped, undefined);
+  c.pass(promise);
+  t.equal(c.node('c').state.active?.epoch, 3);
+  t.ok(c.node('c').state.authority);
+});
+
+for (const order of ['b a c', 'c b a', 'c a b'] as const) {
+  t.test(`R6, R7: {a b c} becomes {${order}} with a write that nobody else has`, async (t) => {
+    const c = new PureCluster();
+    c.serve(view(1, 'a b c'));
+    c.put('a', 'k', 'v1');
+    c.hold = (p) => p.from === 'a' && p.text === 'blocks';
+    const lost = c.put('a', 'k', 'v2');
+    c.hold = () => false;
+    const next = view(2, order);
+    const [head = ''] = order.split(' ');
+    const rest = ['a', 'b', 'c'].filter((id) => id !== head);
+    c.show(next, head);
+    const written = c.put(head, 'k', 'v3');
+    c.show(next, ...rest);
+    c.pass(timing.heartbeatMs * 2);
+    t.match(c.writes.get(lost), { reason: 'OUTCOME_UNKNOWN' }, 'the old head cut it');
+    t.match(c.writes.get(written), { type: 'committed' });
+    const tails = ['a', 'b', 'c'].filter((id) => c.node(id).state.authority);
+    t.same(tails, [order.at(-1)], 'the old tail has no authority any more');
+    for (const id of ['a', 'b', 'c']) t.equal(c.readOf(c.get(id, 'k')), 'v3', id);
+  });
+}

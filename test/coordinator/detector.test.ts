@@ -1,6 +1,11 @@
 import t from 'tap';
 import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js';
-import { detect, emptyDetector, onHeartbeat } from '../../src/coordinator/detector.js';
+import {
+  detect,
+  emptyDetector,
+  onHeartbeat,
+  whyNotRecovered,
+} from '../../src/coordinator/detector.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
   type Member,
@@ -341,4 +346,44 @@ t.test('a chain does not begin with who is drained', async (t) => {
     [beat('b'), 0],
   ] as const;
   t.equal(leader(first, beats).look(), 'reinstate b at 5');
+});
+
+t.test(
+  'a chain is recovered only while nobody who serves is heard, with one that is',
+  async (t) => {
+    const why = (
+      beats: readonly (readonly [NodeHeartbeat, number])[],
+      id = 'c',
+      others = [waiting('c'), waiting('a', 2)],
+    ) => {
+      const state = registry([serving('a'), serving('b')], others);
+      return whyNotRecovered(state, leader(state, beats).detector, timing, 100_000, id);
+    };
+    const silent = [beat('b'), detectionMs + 1] as const;
+    t.equal(why([silent, [beat('c'), 0]]), '');
+    t.match(
+      why([
+        [beat('b'), 0],
+        [beat('c'), 0],
+      ]),
+      /b serves and is heard/,
+    );
+    t.match(why([silent, [beat('c'), detectionMs + 1]]), /c is not heard/);
+    t.match(why([silent, [beat('c', { lineage: 2 }), 0]]), /the store of c is not whole/);
+    t.match(why([silent, [beat('c', { incomplete: true }), 0]]), /the store of c is not whole/);
+    const back = [beat('a', { incarnation: 2 }), 0] as const;
+    t.match(why([silent, [beat('c'), 0], back]), /a has come back with its store/);
+  },
+);
+
+t.test('a store of another lineage is wiped before its node joins', async (t) => {
+  const state = registry([serving('a')], [waiting('b')]);
+  const look = (lineage: number) =>
+    leader(state, [
+      [beat('a'), 0],
+      [beat('b', { lineage }), 0],
+    ]).look();
+  t.equal(look(2), '');
+  t.equal(look(1), 'startSync b at 5');
+  t.equal(look(0), 'startSync b at 5', 'a new store is of none');
 });

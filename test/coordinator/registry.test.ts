@@ -23,6 +23,15 @@ const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
 const drain = (id: string, expectedEpoch = 0): RegistryCommand => ({
   command: { $case: 'drainMember', value: { id, expectedEpoch } },
 });
+const reorder = (ids: string, expectedEpoch = 0): RegistryCommand => ({
+  command: { $case: 'reorderChain', value: { ids: ids.split(' '), expectedEpoch } },
+});
+const recover = (id: string, lost: string, expectedEpoch = 0): RegistryCommand => ({
+  command: {
+    $case: 'recoverChain',
+    value: { id, lostIds: lost === '' ? [] : lost.split(','), expectedEpoch },
+  },
+});
 const register = (
   id: string,
   incarnation: number,
@@ -171,6 +180,74 @@ t.test('who waits can be drained, who is fed as well', async (t) => {
   const registered = apply(waits, register('b', 1)).state;
   const fed = apply(registered, change(registered.view.epoch, 'startSync', 'b', 1)).state;
   t.equal(shape(apply(fed, drain('b')).state), 'a1:1 b1:5 drained');
+});
+
+t.test('an order is one of exactly the members that serve', async (t) => {
+  const state = apply(pair(), add('c')).state;
+  const wrong = (ids: string): string => decide(state, reorder(ids)).message;
+  t.match(wrong('a'), /b is missing; those that serve, head to tail: a b/);
+  t.match(wrong('a b c'), /c does not serve/);
+  t.match(wrong('a b a'), /a stands there twice/);
+  t.equal(apply(state, reorder('a')).reason, 'BAD_REQUEST');
+  const turned = apply(state, reorder('b a', state.view.epoch)).state;
+  t.equal(shape(turned), 'b1:1 a1:1 c0:5');
+  t.equal(turned.view.epoch, state.view.epoch + 1);
+  t.equal(apply(turned, reorder('b a', state.view.epoch)).state, turned, 'again');
+  t.equal(apply(turned, reorder('a b', state.view.epoch)).reason, 'STALE_EPOCH');
+});
+
+t.test('who is fed stays behind the tail in another order', async (t) => {
+  const waits = apply(apply(pair(), add('c')).state, register('c', 1)).state;
+  const fed = apply(waits, change(waits.view.epoch, 'startSync', 'c', 1)).state;
+  const { state } = apply(fed, reorder('b a'));
+  t.equal(shape(state), 'b1:1 a1:1 c1:3');
+});
+
+t.test('an order that leaves a member out, or changes another thing, is no order', async (t) => {
+  const before = pair().view;
+  const [a, b] = before.members;
+  if (a === undefined || b === undefined) throw new Error('a pair');
+  const epoch = before.epoch + 1;
+  const members = [b, a];
+  assertView(before, { ...before, epoch, members });
+  const gone = { ...before, epoch, members, others: [{ ...a, id: 'c' }] };
+  t.throws(() => assertView(before, gone), /an order is one of the same members/);
+});
+
+t.test('a chain is recovered without members that are named, each of them', async (t) => {
+  const state = apply(apply(pair(), add('c')).state, register('c', 1)).state;
+  const { epoch } = state.view;
+  for (const named of ['', 'a', 'b']) {
+    const { reason, message } = decide(state, recover('c', named));
+    t.equal(reason, 'LAST_SERVING', named);
+    t.match(message, 'keychaindb chain recover c --lose a,b');
+  }
+  t.match(decide(state, recover('c', 'a,b,c')).message, /c is not given up; those that are: a,b/);
+  t.equal(apply(state, recover('d', 'a,b')).reason, 'MEMBER_NOT_FOUND');
+  t.equal(apply(state, recover('c', 'a,b', epoch - 1)).reason, 'STALE_EPOCH');
+  const recovered = apply(state, recover('c', 'a,b', epoch)).state;
+  t.equal(shape(recovered), 'c1:1 a1:5 b1:5');
+  t.equal(recovered.view.lineage, state.view.lineage + 1);
+  t.equal(apply(recovered, recover('c', 'a,b', epoch)).state, recovered, 'again');
+});
+
+t.test('a node whose own store was lost begins anew, and says so', async (t) => {
+  const alone = built(create, add('a'), register('a', 1), at('reinstate', 'a', 1));
+  const back = apply(alone, register('a', 2, storeOf('x'), true)).state;
+  t.equal(apply(back, recover('a', '')).reason, 'LAST_SERVING');
+  t.equal(shape(apply(back, recover('a', 'a')).state), 'a2:1');
+  const same = apply(alone, register('a', 2, storeOf('a'), true)).state;
+  t.equal(
+    apply(same, recover('a', 'a')).reason,
+    'BAD_REQUEST',
+    'with its store it goes on by itself',
+  );
+});
+
+t.test('a drained node may be the one that a chain goes on with', async (t) => {
+  const drained = apply(pair(), drain('b')).state;
+  const waits = apply(drained, register('b', 2, storeOf('b'), false, 1)).state;
+  t.equal(shape(apply(waits, recover('b', 'a')).state), 'b2:1 a1:5');
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

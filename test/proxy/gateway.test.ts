@@ -105,6 +105,14 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       fake.changes.push(`drain ${id}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
+    reorderChain({ ids, expectedEpoch }) {
+      fake.changes.push(`reorder ${ids.join()}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
+    recoverChain({ id, lostIds, expectedEpoch }) {
+      fake.changes.push(`recover ${id} without ${lostIds.join()}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
     close: () => undefined,
   };
   const gateway = await startGateway({
@@ -474,6 +482,16 @@ t.test('members and status of the cluster', async (t) => {
   t.same(fake.changes.slice(-2), ['drain n/1', 'drain n at 9']);
   for (const rest of ['n', '/drain', 'n/drains', ''])
     t.equal((await drain(rest)).status, 404, rest);
+  const order = (body: string) => ask(fake, 'PUT', '/v1/chain/order', { body });
+  t.same((await order('{"ids":["b","a"],"expectedEpoch":"9"}')).body, {});
+  t.same(fake.changes.slice(-1), ['reorder b,a at 9']);
+  for (const body of ['{}', '{"ids":"a"}', '{"ids":[1]}']) {
+    t.match((await order(body)).body, { code: 3, message: /^ids: / }, body);
+  }
+  const recover = (body: string) => ask(fake, 'POST', '/v1/chain/recover', { body });
+  t.same((await recover('{"id":"c","lostIds":["a","b"]}')).body, {});
+  t.same(fake.changes.slice(-1), ['recover c without a,b']);
+  t.equal((await recover('{"id":"c"}')).status, 400);
   const wrong = await ask(fake, 'DELETE', '/v1/chain/members/n?expectedEpoch=x');
   t.match(wrong.body, { code: 3, message: /expectedEpoch/ });
 });

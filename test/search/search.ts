@@ -10,6 +10,7 @@ export interface Budget {
   readonly retry?: number;
   readonly read?: number;
   readonly evict?: number;
+  readonly reorder?: number;
   readonly tick?: number;
   readonly crash?: number;
   readonly restart?: number;
@@ -146,6 +147,12 @@ function actionsOf(world: World, { budget, channels }: Scenario): readonly strin
     if (may('retry') && serving[0] === id && world.hasWritten) actions.push(`retry ${id}`);
     if (may('read') && serving.includes(id)) actions.push(`read ${id}`);
   }
+  if (may('reorder')) {
+    const order = servingOf(world.view).map((m) => m.id);
+    for (const other of ordersOf(order)) {
+      if (other.join() !== order.join()) actions.push(`reorder ${other.join()}`);
+    }
+  }
   for (const { id, state } of world.view.members) {
     if (may('evict') && world.mayEvict(id)) actions.push(`evict ${id}`);
     if (may('crash') && live.includes(id) && state !== MemberState.SYNCING) {
@@ -171,6 +178,13 @@ function actionsOf(world: World, { budget, channels }: Scenario): readonly strin
   }
   if (may('release')) for (const channel of world.held) actions.push(`release ${channel}`);
   return actions;
+}
+
+function ordersOf(ids: readonly string[]): readonly (readonly string[])[] {
+  if (ids.length <= 1) return [ids];
+  return ids.flatMap((first) =>
+    ordersOf(ids.filter((id) => id !== first)).map((rest) => [first, ...rest]),
+  );
 }
 
 /** What can be held: views to a node, and between members what flows along the chain and beside it. */
@@ -200,6 +214,7 @@ const verbs: Readonly<Record<string, (world: World, what: string) => void>> = {
   retry: (world, id) => world.write(id, true),
   read: (world, id) => world.read(id),
   evict: (world, id) => world.evict(id),
+  reorder: (world, ids) => world.reorder(ids.split(',')),
   crash: (world, id) => world.crash(id),
   restart: (world, id) => world.restart(id),
   reinstate: (world, id) => world.reinstate(id),

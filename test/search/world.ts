@@ -263,6 +263,12 @@ export class World {
     this.settle();
   }
 
+  /** An operator gives the serving members another order. */
+  reorder(ids: readonly string[]): void {
+    this.command({ $case: 'reorderChain', value: { ids, expectedEpoch: this.view.epoch } });
+    this.settle();
+  }
+
   /** Nobody that serves is heard: one whose store is a serving member's goes on alone (R10). */
   mayReinstate(id: string): boolean {
     const serving = servingOf(this.view);

@@ -45,6 +45,7 @@ export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as con
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
   ...['start-join', 'promote', 'reinstate', 'leader', 'drain-member', 'change-group'],
+  ...['reorder-chain', 'recover-chain'],
 ] as const;
 
 export type EntryType = string;
@@ -102,6 +103,14 @@ function coordinatorView(entry: Envelope): EntryView {
     case 'drainMember': {
       const { id, expectedEpoch } = command.value;
       return member(entry, kebab(command.$case), id, epochOf(expectedEpoch));
+    }
+    case 'reorderChain': {
+      const { ids, expectedEpoch } = command.value;
+      return plainView(entry, 'reorder-chain', { ids, ...epochOf(expectedEpoch) });
+    }
+    case 'recoverChain': {
+      const { id, lostIds, expectedEpoch } = command.value;
+      return member(entry, 'recover-chain', id, { lostIds, ...epochOf(expectedEpoch) });
     }
     case 'register': {
       const { id, incarnation, storeId, address, keepsPlace } = command.value;

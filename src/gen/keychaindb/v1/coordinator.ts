@@ -116,6 +116,29 @@ export interface DrainMemberRequest {
 export interface DrainMemberResponse {
 }
 
+export interface ReorderChainRequest {
+  /** Exactly the SERVING members, head to tail. */
+  readonly ids: readonly string[];
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface ReorderChainResponse {
+}
+
+/** The chain goes on with what one node has; what only those that serve had is lost. */
+export interface RecoverChainRequest {
+  /** A WAITING member that is heard. */
+  readonly id: string;
+  /** Every serving member whose store is given up: the caller has made sure that it is dead. */
+  readonly lostIds: readonly string[];
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface RecoverChainResponse {
+}
+
 export interface JoinClusterRequest {
   readonly id: string;
   readonly address: string;
@@ -295,6 +318,8 @@ export interface RegistryCommand {
     | { readonly $case: "register"; readonly value: RegisterIncarnation }
     | { readonly $case: "changeView"; readonly value: ChangeView }
     | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
+    | { readonly $case: "reorderChain"; readonly value: ReorderChainRequest }
+    | { readonly $case: "recoverChain"; readonly value: RecoverChainRequest }
     | undefined;
 }
 
@@ -943,6 +968,201 @@ export const DrainMemberResponse: MessageFns<DrainMemberResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseDrainMemberResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReorderChainRequest(): ReorderChainRequest {
+  return { ids: [], expectedEpoch: 0 };
+}
+
+export const ReorderChainRequest: MessageFns<ReorderChainRequest> = {
+  encode(message: ReorderChainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ids) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReorderChainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReorderChainRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ids.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReorderChainResponse(): ReorderChainResponse {
+  return {};
+}
+
+export const ReorderChainResponse: MessageFns<ReorderChainResponse> = {
+  encode(_: ReorderChainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReorderChainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReorderChainResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRecoverChainRequest(): RecoverChainRequest {
+  return { id: "", lostIds: [], expectedEpoch: 0 };
+}
+
+export const RecoverChainRequest: MessageFns<RecoverChainRequest> = {
+  encode(message: RecoverChainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    for (const v of message.lostIds) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(24).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecoverChainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecoverChainRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lostIds.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRecoverChainResponse(): RecoverChainResponse {
+  return {};
+}
+
+export const RecoverChainResponse: MessageFns<RecoverChainResponse> = {
+  encode(_: RecoverChainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecoverChainResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecoverChainResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -2500,6 +2720,12 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "drainMember":
         DrainMemberRequest.encode(message.command.value, writer.uint32(50).fork()).join();
         break;
+      case "reorderChain":
+        ReorderChainRequest.encode(message.command.value, writer.uint32(58).fork()).join();
+        break;
+      case "recoverChain":
+        RecoverChainRequest.encode(message.command.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2563,6 +2789,22 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "drainMember", value: DrainMemberRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.command = { $case: "reorderChain", value: ReorderChainRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.command = { $case: "recoverChain", value: RecoverChainRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -3131,6 +3373,26 @@ export const CoordinatorService = {
     responseSerialize: (value: DrainMemberResponse): Buffer => Buffer.from(DrainMemberResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DrainMemberResponse => DrainMemberResponse.decode(value),
   },
+  reorderChain: {
+    path: "/keychaindb.v1.Coordinator/ReorderChain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReorderChainRequest): Buffer => Buffer.from(ReorderChainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReorderChainRequest => ReorderChainRequest.decode(value),
+    responseSerialize: (value: ReorderChainResponse): Buffer =>
+      Buffer.from(ReorderChainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReorderChainResponse => ReorderChainResponse.decode(value),
+  },
+  recoverChain: {
+    path: "/keychaindb.v1.Coordinator/RecoverChain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RecoverChainRequest): Buffer => Buffer.from(RecoverChainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RecoverChainRequest => RecoverChainRequest.decode(value),
+    responseSerialize: (value: RecoverChainResponse): Buffer =>
+      Buffer.from(RecoverChainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RecoverChainResponse => RecoverChainResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -3218,6 +3480,8 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   addMember: handleUnaryCall<AddMemberRequest, AddMemberResponse>;
   removeMember: handleUnaryCall<RemoveMemberRequest, RemoveMemberResponse>;
   drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
+  reorderChain: handleUnaryCall<ReorderChainRequest, ReorderChainResponse>;
+  recoverChain: handleUnaryCall<RecoverChainRequest, RecoverChainResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   transferLeadership: handleUnaryCall<TransferLeadershipRequest, TransferLeadershipResponse>;
@@ -3289,6 +3553,36 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DrainMemberResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  reorderChain(
+    request: ReorderChainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReorderChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
+  ): ClientUnaryCall;
+  recoverChain(
+    request: RecoverChainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,

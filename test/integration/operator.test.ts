@@ -51,6 +51,28 @@ for (const position of ['head', 'middle', 'tail'] as const) {
   });
 }
 
+tap.test('turning the chain round, and again, under load fails no request', async (t) => {
+  const { lab, client, failures } = await loaded(t);
+  let ids = servingIds(await lab.serving(all));
+  for (let round = 0; round < 6; round += 1) {
+    ids = round % 2 === 0 ? [...ids].reverse() : [...ids.slice(1), ...ids.slice(0, 1)];
+    const { epoch } = await client.members();
+    await client.reorderChain(ids, { expectedEpoch: epoch });
+    const view = await lab.until('in order', (v) => servingIds(v).join() === ids.join());
+    t.equal(view.epoch, epoch + 1);
+    // The new tail commits: a write of this epoch is acknowledged.
+    await client.put('round', `${round}`);
+    t.equal(Buffer.from((await client.get('round'))?.value ?? []).toString(), `${round}`);
+  }
+  const [first = '', ...rest] = ids;
+  await t.rejects(client.reorderChain(rest), refusal('BAD_REQUEST'));
+  await t.rejects(
+    client.reorderChain([...rest, first], { expectedEpoch: 1 }),
+    refusal('STALE_EPOCH'),
+  );
+  t.same(await failures(), []);
+});
+
 tap.test('a rolling restart under load fails no request', async (t) => {
   const { lab, failures } = await loaded(t);
   const ids = servingIds(await lab.serving(all));
@@ -78,3 +100,45 @@ tap.test('the last serving node is not drained, and ends all the same', async (t
   await lab.serving(['node-1']);
   t.equal(Buffer.from((await client.get('key'))?.value ?? []).toString(), 'value');
 });
+
+tap.test(
+  'a chain whose serving nodes are gone goes on with an old copy, where they are named',
+  async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const client = lab.client({ timeoutMs: 20_000 });
+    await client.put('key', 'old');
+    await client.drainMember('node-3');
+    await lab.serving(['node-1', 'node-2']);
+    await client.put('key', 'new');
+    await client.put('lost', 'value');
+    await t.rejects(client.recoverChain('node-3', ['node-1', 'node-2']), refusal('LAST_SERVING'));
+    await Promise.all([lab.kill('node-1'), lab.kill('node-2')]);
+    await lab.until('they are silent', (view) =>
+      view.members.every(({ state }) => state === MemberState.LASTSRV),
+    );
+    await t.rejects(client.recoverChain('node-3', []), {
+      ...refusal('LAST_SERVING'),
+      message: /keychaindb chain recover node-3 --lose node-1,node-2/,
+    });
+    await client.recoverChain('node-3', ['node-1', 'node-2']);
+    await client.recoverChain('node-3', ['node-1', 'node-2']);
+    const view = await lab.serving(['node-3']);
+    t.equal(view.lineage, 2);
+    const text = async (key: string) =>
+      Buffer.from((await client.get(key))?.value ?? []).toString();
+    t.equal(await text('key'), 'old');
+    t.equal(await text('lost'), '');
+    await client.put('key', 'newest');
+    // They come back with what was given up: it is wiped, and they are synced from the chain.
+    lab.start('node-1');
+    lab.start('node-2');
+    await lab.serving(all);
+    for (const node of all) {
+      const read = await client.get('key', { node });
+      t.equal(Buffer.from(read?.value ?? []).toString(), 'newest', node);
+      t.equal(await client.get('lost', { node }), undefined, node);
+    }
+    t.same(await differencesFromReplay(lab), []);
+  },
+);
