@@ -1,7 +1,14 @@
 import { type GroupMember, RaftGroup } from '../gen/keychaindb/v1/log.js';
 import type { GroupChange } from '../gen/keychaindb/v1/raft.js';
 import { refuse, settle } from './answer.js';
-import { isMajority, isVoter, withLearner, withoutMember, withVoter } from './group.js';
+import {
+  isMajority,
+  isVoter,
+  withAddress,
+  withLearner,
+  withoutMember,
+  withVoter,
+} from './group.js';
 import type { Refusal } from './inputs.js';
 import { learnerLagMax } from './limits.js';
 import { newProgress } from './progress.js';
@@ -148,6 +155,17 @@ export function promoteLearner(turn: Turn): void {
   if (learner === undefined || progress?.mode !== 'replicate') return;
   if (progress.match + learnerLagMax < state.durable.log.last.index || progress.match === 0) return;
   appendGroup(turn, withVoter(group, learner.id), undefined);
+}
+
+/** A member is reached elsewhere than the group says: the leader lets all know. */
+export function followAddress(turn: Turn, id: string, address: string): void {
+  const { state } = turn;
+  const { group } = currentGroup(state.durable);
+  const known = group.members.find((m) => m.id === id);
+  if (address === '' || known === undefined || known.address === address) return;
+  const isTaken = group.members.some((m) => m.address === address);
+  if (state.role !== 'leader' || isTaken || notNow(state) !== undefined) return;
+  appendGroup(turn, withAddress(group, id, address), undefined);
 }
 
 /** Was this member removed, by what stands at or before this entry? */

@@ -5,6 +5,7 @@ import { refuse, settle } from './answer.js';
 import {
   continueRemoval,
   expireRemoval,
+  followAddress,
   isRemoved,
   leaveIfRemoved,
   promoteLearner,
@@ -46,7 +47,7 @@ export interface RaftStep {
 
 /** A member that has just started: it follows nobody and knows of no commit but its snapshot's. */
 export function startState(
-  id: string,
+  { id, address }: { readonly id: string; readonly address: string },
   limits: RaftLimits,
   durable: DurableState,
   now: number,
@@ -57,6 +58,7 @@ export function startState(
   const at = snapshotId(durable.snapshot).index;
   return {
     id,
+    address,
     limits,
     durable,
     role: 'follower',
@@ -137,6 +139,7 @@ function onTick(turn: Turn): void {
         if (!mayCarry(progress)) freeOne(progress);
       }
       broadcast(turn);
+      followAddress(turn, state.id, state.address);
     }
     return;
   }
@@ -196,6 +199,7 @@ function onMessage(turn: Turn, message: RaftMessage, blocks: readonly LogBlock[]
       onAppendResponse(turn, from, body.value);
       confirmReads(turn);
       continueRemoval(turn);
+      followAddress(turn, from, message.address);
       promoteLearner(turn);
       continueTransfer(turn);
       return;

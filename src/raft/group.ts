@@ -46,6 +46,12 @@ export function withVoter(group: RaftGroup, id: string): RaftGroup {
   return { ...group, members };
 }
 
+/** The same members, one of them elsewhere. */
+export function withAddress(group: RaftGroup, id: string, address: string): RaftGroup {
+  const members = group.members.map((m) => (m.id === id ? { ...m, address } : m));
+  return { ...group, members };
+}
+
 /** Who is removed never returns under this id: it may have voted, and may not remember (B12). */
 export function withoutMember(group: RaftGroup, id: string): RaftGroup {
   return {

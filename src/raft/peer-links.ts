@@ -4,7 +4,9 @@ import type { Channel, Dialer } from '../wire/channel.js';
 import { redialMs, strangersMax } from './limits.js';
 
 interface Link {
-  readonly address: string;
+  /** Where it may be; tried in turns until it answers. */
+  addresses: readonly string[];
+  tries: number;
   channel: Channel<RaftMessage> | undefined;
   cancel: Cancel;
 }
@@ -15,11 +17,11 @@ interface Link {
  */
 export class PeerLinks {
   readonly #links = new Map<string, Link>();
-  /** Where those are that wrote and are no members, oldest first. */
-  readonly #strangers = new Map<string, string>();
+  /** Where those are that wrote, by their own words; of those that are no members the newest. */
+  readonly #told = new Map<string, string>();
   readonly #dialer: Dialer<RaftMessage, RaftMessage>;
   readonly #clock: Clock;
-  #members: ReadonlyMap<string, string> = new Map();
+  #members: ReadonlyMap<string, readonly string[]> = new Map();
   #closed = false;
 
   constructor(dialer: Dialer<RaftMessage, RaftMessage>, clock: Clock) {
@@ -27,30 +29,37 @@ export class PeerLinks {
     this.#clock = clock;
   }
 
-  /** The other members now, by id. */
-  follow(members: ReadonlyMap<string, string>): void {
+  /** The other members now, by id, and where each may be. */
+  follow(members: ReadonlyMap<string, readonly string[]>): void {
     if (this.#closed) return;
-    for (const [id, address] of this.#members) {
-      if (!members.has(id)) this.#stranger(id, address);
+    for (const [id, [address = '']] of this.#members) {
+      // It may have to be told that it was removed.
+      if (!members.has(id) && !this.#told.has(id)) this.#told.set(id, address);
     }
     this.#members = members;
-    for (const [id, address] of members) {
-      this.#strangers.delete(id);
-      if (this.#links.get(id)?.address !== address) this.#open(id, address);
-    }
+    for (const id of [...this.#links.keys()]) if (!members.has(id)) this.#drop(id);
+    for (const id of members.keys()) this.#reach(id);
   }
 
   /** Where a message came from. */
   heard(id: string, address: string): void {
-    if (this.#closed || address === '' || this.#members.has(id)) return;
-    if (this.#strangers.get(id) !== address) this.#stranger(id, address);
+    if (this.#closed || address === '' || this.#told.get(id) === address) return;
+    this.#told.delete(id);
+    this.#told.set(id, address);
+    const strangers = [...this.#told.keys()].filter((other) => !this.#members.has(other));
+    for (const old of strangers.slice(0, Math.max(0, strangers.length - strangersMax))) {
+      this.#told.delete(old);
+      this.#drop(old);
+    }
+    if (this.#members.has(id)) this.#reach(id);
+    else this.#drop(id);
   }
 
   send(message: RaftMessage): void {
-    const link = this.#links.get(message.to);
-    const address = this.#strangers.get(message.to);
-    if (link === undefined && address !== undefined) this.#open(message.to, address);
-    this.#links.get(message.to)?.channel?.send(message);
+    const { to } = message;
+    // Who is no member is dialed when there is something to say.
+    if (!this.#links.has(to) && this.#told.has(to)) this.#reach(to);
+    this.#links.get(to)?.channel?.send(message);
   }
 
   close(): void {
@@ -58,20 +67,16 @@ export class PeerLinks {
     for (const id of [...this.#links.keys()]) this.#drop(id);
   }
 
-  #stranger(id: string, address: string): void {
+  #reach(id: string): void {
+    const told = this.#told.get(id);
+    const addresses = [...(told === undefined ? [] : [told]), ...(this.#members.get(id) ?? [])];
+    const link = this.#links.get(id);
+    const unique = [...new Set(addresses)];
+    if (link !== undefined && link.addresses.join() === unique.join()) return;
     this.#drop(id);
-    this.#strangers.set(id, address);
-    const [oldest] = this.#strangers.keys();
-    if (this.#strangers.size <= strangersMax || oldest === undefined) return;
-    this.#strangers.delete(oldest);
-    this.#drop(oldest);
-  }
-
-  #open(id: string, address: string): void {
-    this.#drop(id);
-    const link: Link = { address, channel: undefined, cancel: () => undefined };
-    this.#links.set(id, link);
-    this.#dial(id, link);
+    const fresh = { addresses: unique, tries: 0, channel: undefined, cancel: () => undefined };
+    this.#links.set(id, fresh);
+    this.#dial(id, fresh);
   }
 
   #drop(id: string): void {
@@ -83,14 +88,16 @@ export class PeerLinks {
   }
 
   #dial(id: string, link: Link): void {
-    link.channel = this.#dialer.dial(link.address, {
+    const address = link.addresses[link.tries % link.addresses.length] ?? '';
+    link.tries += 1;
+    link.channel = this.#dialer.dial(address, {
       message: () => undefined,
       closed: () => {
         link.channel = undefined;
         if (this.#closed || this.#links.get(id) !== link) return;
-        // A stranger is dialed when there is something to say.
-        if (this.#strangers.has(id)) this.#links.delete(id);
-        else link.cancel = this.#clock.after(redialMs, () => this.#dial(id, link));
+        if (this.#members.has(id)) {
+          link.cancel = this.#clock.after(redialMs, () => this.#dial(id, link));
+        } else this.#links.delete(id);
       },
     });
   }

@@ -88,7 +88,13 @@ export async function startRaft(options: RaftOptions): Promise<RaftHandle> {
     snapshotEntries: options.snapshotEntries ?? snapshotEntriesDefault,
     keptEntries: options.keptEntries ?? keptEntriesDefault,
   };
-  const state = startState(id, limits, durable, clock.monotonic(), random.float());
+  const state = startState(
+    { id, address: options.address },
+    limits,
+    durable,
+    clock.monotonic(),
+    random.float(),
+  );
   return new RaftRuntime(options, state);
 }
 
@@ -353,7 +359,12 @@ class RaftRuntime implements RaftHandle {
     const { group } = currentGroup(this.state.durable);
     if (group === this.#linked) return;
     this.#linked = group;
-    this.#links.follow(new Map(others(this.state).map(({ id, address }) => [id, address])));
+    // A founder that was started elsewhere is where the flags say.
+    const { founders } = this.#options;
+    const reached = others(this.state).map(
+      ({ id, address }) => [id, [founders.get(id) ?? address, address]] as const,
+    );
+    this.#links.follow(new Map(reached));
   }
 
   #status(): RaftStatus {

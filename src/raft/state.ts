@@ -172,6 +172,8 @@ export interface RaftLimits {
 /** One member of the group. Everything but `durable` is volatile. Only the core changes it. */
 export interface RaftState {
   readonly id: string;
+  /** host:port at which the others reach this member; '' where nobody has to be told. */
+  readonly address: string;
   readonly limits: RaftLimits;
   readonly durable: DurableState;
   role: Role;

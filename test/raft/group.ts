@@ -67,7 +67,13 @@ export class Member {
     const limits = { electionMs, heartbeatMs, snapshotEntries, keptEntries };
     const { snapshot } = durable;
     this.applied = snapshot === undefined ? [] : JSON.parse(Buffer.from(snapshot.state).toString());
-    return startState(this.id, limits, durable, this.#group.now, this.#group.random());
+    return startState(
+      { id: this.id, address: '' },
+      limits,
+      durable,
+      this.#group.now,
+      this.#group.random(),
+    );
   }
 
   give(input: RaftInput): void {
