@@ -187,7 +187,9 @@ class Look {
       }
       const isNew = !isKnown && !incarnations.has(id);
       if (beat.join && isNew && !all.some((m) => m.address === address)) {
-        return { command: { $case: 'addMember', value: { id, address, expectedEpoch: 0 } } };
+        return {
+          command: { $case: 'addMember', value: { id, address, spare: false, expectedEpoch: 0 } },
+        };
       }
     }
     return undefined;
@@ -201,7 +203,7 @@ class Look {
       return undefined;
     }
     const isFirst = this.#serving.length === 0;
-    const others = view.others.filter((m) => !m.drained);
+    const others = view.others.filter((m) => !m.drained && (!m.spare || view.length > 0));
     const waiting = others.filter(
       (m) => m.state === MemberState.WAITING && this.#hears(m) && this.#isIntact(m),
     );
@@ -210,8 +212,9 @@ class Look {
       : waiting.filter((m) => this.#serving.some((s) => equalBytes(s.storeId, m.storeId)));
     if (back.length === 0) return undefined;
     this.#state.survivorSince ??= this.#now;
+    const first = back.find((m) => !m.spare) ?? back[0];
     // Of all there is nothing to wait for; a coordinator that has just started may not have heard who serves.
-    const isAll = isFirst ? others[0] === back[0] : back.length === this.#serving.length;
+    const isAll = isFirst ? others[0] === first : back.length === this.#serving.length;
     const { detectionMs } = this.#timing;
     const waited = Math.min(
       this.#now - this.#state.survivorSince,
@@ -219,7 +222,7 @@ class Look {
       this.#now - this.#state.leaderSince,
     );
     if (!isAll && waited < detectionMs) return undefined;
-    const longest = isFirst ? back[0] : this.#longest(back);
+    const longest = isFirst ? first : this.#longest(back);
     if (longest === undefined) return undefined;
     const { id, incarnation } = longest;
     return this.#change({ $case: 'reinstate', value: { id, incarnation } });
@@ -336,7 +339,7 @@ class Look {
   /**
    * One at a time, in the order in which they were added; last one whose store remembers longer leases than this
    * cluster's (R5): it keeps the others out until it may serve. Not one whose old incarnation still has its place:
-   * it may yet have to go on alone (R10).
+   * it may yet have to go on alone (R10). A spare comes when the chain is too short, and nobody else does.
    */
   nextToSync(): RegistryCommand | undefined {
     const { view } = this.#registry;
@@ -354,7 +357,9 @@ class Look {
         this.#isIntact(m) &&
         !view.members.some(({ id }) => id === m.id),
     );
-    const next = ready.find((m) => this.#bootWaitMs(m) <= usual) ?? ready[0];
+    const isShort = view.members.length < view.length;
+    const may = [...ready.filter((m) => !m.spare), ...ready.filter((m) => m.spare && isShort)];
+    const next = may.find((m) => this.#bootWaitMs(m) <= usual) ?? may[0];
     if (next === undefined) return undefined;
     const { id, incarnation } = next;
     return this.#change({ $case: 'startSync', value: { id, incarnation } });

@@ -13,13 +13,17 @@ import {
   type RegistryCommand,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { RegistryState } from './registry-state.js';
 
 export const emptyRegistry: RegistryState = {
   clusterId: noBytes,
-  view: { chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes, members: [], others: [] },
+  view: {
+    ...{ chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes },
+    ...{ members: [], others: [], length: 0 },
+  },
   incarnations: new Map(),
 };
 
@@ -64,6 +68,8 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return reorderChain(state, command.value);
     case 'recoverChain':
       return recoverChain(state, command.value);
+    case 'setChainLength':
+      return setChainLength(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -113,12 +119,16 @@ function stale({ view }: RegistryState, expectedEpoch: number): RegistryDecision
 }
 
 function addMember(state: RegistryState, command: AddMemberRequest): RegistryDecision {
-  const { id, address, expectedEpoch } = command;
+  const { id, address, spare, expectedEpoch } = command;
   const { members, others } = state.view;
   const all = [...members, ...others];
   const known = all.find((m) => m.id === id);
   if (known !== undefined && known.address !== address) {
     return refused('MEMBER_EXISTS', `${id} is a member of the chain already, at ${known.address}`);
+  }
+  if (known !== undefined && known.spare !== spare) {
+    const what = known.spare ? 'as a spare' : 'and no spare';
+    return refused('MEMBER_EXISTS', `${id} is a member already, ${what}: remove it first`);
   }
   if (known !== undefined && !known.drained) return isSo;
   if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
@@ -133,7 +143,7 @@ function addMember(state: RegistryState, command: AddMemberRequest): RegistryDec
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
   const added: Member = {
     ...{ id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes },
-    drained: false,
+    ...{ drained: false, spare },
   };
   return changed(state, members, [...others, added]);
 }
@@ -244,6 +254,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
     ...{ id, incarnation, storeId, address, state: MemberState.WAITING },
     // 0: a node of an earlier version, which can't say.
     drained: known.drained && command.process > 0 && command.process <= known.incarnation,
+    spare: known.spare,
   };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);
@@ -399,5 +410,15 @@ function recoverChain(state: RegistryState, command: RecoverChainRequest): Regis
     members: [sole],
     others: [...others.filter((m) => m !== member), ...gone],
   };
+  return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
+}
+
+/** Members that the chain has room for are taken in by the detector, one by one. */
+function setChainLength(state: RegistryState, command: SetChainLengthRequest): RegistryDecision {
+  const { length, expectedEpoch } = command;
+  const { view } = state;
+  if (view.length === length) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const next = { ...view, epoch: view.epoch + 1, length };
   return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
 }

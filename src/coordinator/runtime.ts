@@ -17,6 +17,7 @@ import {
   RegistryResult,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -30,7 +31,7 @@ import {
   onHeartbeat,
   whyNotRecovered,
 } from './detector.js';
-import { commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
+import { chainLengthMax, commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
 import type { RegistryMachine } from './registry-machine.js';
 
 export interface CoordinatorOptions {
@@ -57,6 +58,7 @@ export interface CoordinatorHandle {
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void>;
   status(): ClusterStatusResponse;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
@@ -179,6 +181,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const { expectedEpoch } = request;
     const value = { ...request, expectedEpoch: expectedEpoch === 0 ? view.epoch : expectedEpoch };
     await this.#command({ command: { $case: 'recoverChain', value } }, timeoutMs);
+  }
+
+  async setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void> {
+    const { length } = request;
+    if (length > chainLengthMax) {
+      const message = `length: at most ${chainLengthMax}, not ${length}; 0: not set`;
+      throw new KeychainError('BAD_REQUEST', message, { field: 'length' });
+    }
+    await this.#command({ command: { $case: 'setChainLength', value: request } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

@@ -55,6 +55,10 @@ export function coordinatorService(
       const done = coordinator.recoverChain(call.request, timeoutOf(call, clock));
       reply('recover_chain', done, callback);
     },
+    setChainLength: (call, callback) => {
+      const done = coordinator.setChainLength(call.request, timeoutOf(call, clock));
+      reply('set_chain_length', done, callback);
+    },
     joinCluster: (_call, callback) => callback(notYet),
     removeFromCluster: (_call, callback) => callback(notYet),
     clusterStatus: (_call, callback) => {

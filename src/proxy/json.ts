@@ -82,6 +82,7 @@ export function membersJson(view: View): string {
   return JSON.stringify({
     configuration: {
       version: String(view.epoch),
+      length: view.length,
       members: members.map(memberOf),
       others: others.map(memberOf),
     },
@@ -92,8 +93,15 @@ function isServing({ state }: Member): boolean {
   return state === MemberState.SERVING || state === MemberState.LASTSRV;
 }
 
-function memberOf({ id, address, state, incarnation, drained }: Member): object {
-  return { id, address, state: stateNames[state], incarnation: String(incarnation), drained };
+function memberOf({ id, address, state, incarnation, drained, spare }: Member): object {
+  return {
+    id,
+    address,
+    state: stateNames[state],
+    incarnation: String(incarnation),
+    drained,
+    spare,
+  };
 }
 
 export function statusJson({ members, leader, term }: ClusterStatusResponse): string {

@@ -110,6 +110,9 @@ export function coordinatorService(
     recoverChain(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.recoverChain(call.request, timeoutMs)), callback);
     },
+    setChainLength(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.setChainLength(call.request, timeoutMs)), callback);
+    },
     joinCluster(_call, callback) {
       callback(notYet);
     },

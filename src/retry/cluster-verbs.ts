@@ -9,6 +9,7 @@ import {
   type RecoverChainRequest,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
@@ -25,6 +26,7 @@ export interface ClusterVerbs {
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -118,6 +120,13 @@ class RetriedVerbs implements ClusterVerbs {
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) => client.recoverChain(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.setChainLength(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

@@ -37,12 +37,14 @@ export function view(epoch: number, members: string, others = ''): View {
           state: suffix === undefined ? state : (states[suffix] ?? state),
           storeId: new TextEncoder().encode(`store-${id}`),
           drained: false,
+          spare: false,
         };
       });
   return {
     chainId: 1,
     epoch,
     lineage: 1,
+    length: 0,
     clusterId: new Uint8Array(16),
     members: parse(members, MemberState.SERVING),
     others: parse(others, MemberState.OFFLINE),

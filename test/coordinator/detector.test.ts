@@ -24,6 +24,7 @@ const member = (id: string, state: MemberState, incarnation = 1): Member => ({
   state,
   storeId: storeOf(id),
   drained: false,
+  spare: false,
 });
 const serving = (id: string): Member => member(id, MemberState.SERVING);
 const waiting = (id: string, incarnation = 1): Member =>
@@ -32,7 +33,7 @@ const waiting = (id: string, incarnation = 1): Member =>
 function registry(members: readonly Member[], others: readonly Member[] = []): RegistryState {
   const clusterId = Buffer.alloc(16, 7);
   const incarnations = new Map([...members, ...others].map((m) => [m.id, m.incarnation]));
-  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others };
+  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others, length: 0 };
   return { clusterId, view, incarnations };
 }
 
@@ -382,4 +383,30 @@ t.test('a store of another lineage is wiped before its node joins', async (t) =>
   t.equal(look(2), '');
   t.equal(look(1), 'startSync b at 5');
   t.equal(look(0), 'startSync b at 5', 'a new store is of none');
+});
+
+t.test('a spare joins a chain that is too short, after who is none', async (t) => {
+  const spare = (id: string): Member => ({ ...waiting(id), spare: true });
+  const beats = ['a', 'b', 's', 'u', 'n'].map((id) => [beat(id), 0] as const);
+  const look = (length: number, others: readonly Member[], members = ['a', 'b']) => {
+    const state = registry(members.map(serving), others);
+    return leader({ ...state, view: { ...state.view, length } }, beats).look();
+  };
+  const spares = [spare('s'), spare('u')];
+  t.equal(look(0, spares), '', 'no length is set');
+  t.equal(look(2, spares), '', 'it is long enough');
+  t.equal(look(3, spares), 'startSync s at 5', 'in the order in which they were added');
+  t.equal(look(3, [...spares, waiting('n')]), 'startSync n at 5');
+  t.equal(
+    look(2, [...spares, waiting('n')]),
+    'startSync n at 5',
+    'who is none joins at any length',
+  );
+  t.equal(
+    look(0, [...spares, waiting('n')], []),
+    'reinstate n at 5',
+    'a chain begins with who is none',
+  );
+  t.equal(look(0, spares, []), '');
+  t.equal(look(1, spares, []), 'reinstate s at 5');
 });

@@ -131,11 +131,13 @@ export class World {
       state,
       storeId: new TextEncoder().encode(`store-${id}`),
       drained: false,
+      spare: false,
     });
     const view: View = {
       chainId: 1,
       epoch: 1,
       lineage: 1,
+      length: 0,
       clusterId: new Uint8Array(16),
       members: members.map((id) => member(id, MemberState.SERVING)),
       others: waiting.map((id) => member(id, MemberState.WAITING)),
@@ -714,6 +716,7 @@ const emptyState: RegistryState = {
     chainId: 1,
     epoch: 0,
     lineage: 1,
+    length: 0,
     clusterId: new Uint8Array(16),
     members: [],
     others: [],

@@ -115,7 +115,7 @@ export class Core {
     const all = [...view.members, ...view.others];
     for (const id of this.nodes) {
       if (all.some((m) => m.id === id)) continue;
-      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      const added = { id, address: addressOf(id), spare: false, expectedEpoch: 0 };
       leader.coordinator.addMember(added, 1_000).catch(() => undefined);
     }
   }

@@ -271,7 +271,7 @@ const removeAndAdd: Fault = (weather, random) => {
   const after = random.between(0, 2_000);
   coordinator?.removeMember({ id, expectedEpoch: 0 }, 1_000).then(() => {
     cluster.schedule.after(after, () => {
-      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      const added = { id, address: addressOf(id), spare: false, expectedEpoch: 0 };
       coordinator.addMember(added, 1_000).catch(ignore);
     });
   }, ignore);
