@@ -21,6 +21,7 @@ import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
 import { step } from './core.js';
+import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
@@ -126,6 +127,7 @@ class NodeRuntime implements NodeHandle {
   readonly #inbox = new Subject<ChainInput>();
   readonly #events = new Subject<ChainEvent>();
   readonly #changes = new CommitChanges();
+  readonly #diskWait = new DiskWait();
   readonly #objects: Objects;
   readonly #pending: Pending;
   readonly #requests: Requests;
@@ -396,6 +398,7 @@ class NodeRuntime implements NodeHandle {
 
   #tick(): void {
     const now = this.#clock.monotonic();
+    this.#diskWait.look(this.#log, now);
     this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
     this.#pending.expire(now);
   }
@@ -438,7 +441,9 @@ class NodeRuntime implements NodeHandle {
 
   #heartbeat(): NodeHeartbeat {
     const clusterId = this.state.seen?.clusterId ?? new Uint8Array(0);
-    return heartbeatOf(this.state, this.#options.join, clusterId, this.#clock.monotonic());
+    const now = this.#clock.monotonic();
+    const stuckMs = this.#diskWait.waitedMs(this.#log, now);
+    return heartbeatOf(this.state, this.#options.join, clusterId, now, stuckMs);
   }
 
   execute(operation: Operation): Promise<OperationResult> {

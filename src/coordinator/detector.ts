@@ -7,6 +7,8 @@ import {
   type NodeHeartbeat,
   type RegistryCommand,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { type Flaps, heldForMs } from './flapping.js';
+import { servingMin, stuckMsMax } from './limits.js';
 import type { RegistryState } from './registry-state.js';
 
 /** The last word of a node, by this coordinator's clock. */
@@ -32,6 +34,8 @@ export interface DetectorState {
   readonly suspected: Map<string, number>;
   /** Since when a survivor has waited to be reinstated. */
   survivorSince: number | undefined;
+  /** Who has lost its place again and again. */
+  readonly flaps: Flaps;
 }
 
 export function emptyDetector(now: number): DetectorState {
@@ -42,6 +46,7 @@ export function emptyDetector(now: number): DetectorState {
     viewSince: now,
     suspected: new Map(),
     survivorSince: undefined,
+    flaps: new Map(),
   };
 }
 
@@ -71,6 +76,7 @@ export function detect(
     look.silentMember() ??
     look.idleMember() ??
     look.severedMember() ??
+    look.stuckMember() ??
     look.reported() ??
     look.nextToSync()
   );
@@ -315,6 +321,17 @@ class Look {
     return worst === undefined ? undefined : this.#evict(worst);
   }
 
+  /** Its disk answers nothing: it beats on, and no write is committed while it is in the chain. */
+  stuckMember(): RegistryCommand | undefined {
+    const stuckMs = (m: Member): number =>
+      this.#hears(m) ? (this.#state.heard.get(m.id)?.beat.stuckMs ?? 0) : 0;
+    // Where all are stuck nobody is better off without another one.
+    const isWell = this.#serving.some((m) => this.#hears(m) && stuckMs(m) < stuckMsMax);
+    if (!isWell) return undefined;
+    const stuck = this.#registry.view.members.findLast((m) => stuckMs(m) >= stuckMsMax);
+    return stuck === undefined ? undefined : this.#evict(stuck);
+  }
+
   /** R9: the tail's report of exactly this epoch. */
   reported(): RegistryCommand | undefined {
     const { view } = this.#registry;
@@ -348,8 +365,10 @@ class Look {
     }
     const { leaseMs, drift } = this.#timing;
     const usual = Math.ceil(promiseMs(leaseMs, drift));
+    const isEnough = this.#serving.length >= servingMin;
     const ready = view.others.filter(
       (m) =>
+        !(isEnough && heldForMs(this.#state.flaps, m.id, this.#now) > 0) &&
         m.state === MemberState.WAITING &&
         !m.drained &&
         this.#hears(m) &&

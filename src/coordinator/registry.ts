@@ -143,7 +143,7 @@ function addMember(state: RegistryState, command: AddMemberRequest): RegistryDec
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
   const added: Member = {
     ...{ id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes },
-    ...{ drained: false, spare },
+    ...{ drained: false, spare, note: '' },
   };
   return changed(state, members, [...others, added]);
 }
@@ -255,6 +255,7 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
     // 0: a node of an earlier version, which can't say.
     drained: known.drained && command.process > 0 && command.process <= known.incarnation,
     spare: known.spare,
+    note: '',
   };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);

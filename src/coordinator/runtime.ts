@@ -31,7 +31,8 @@ import {
   onHeartbeat,
   whyNotRecovered,
 } from './detector.js';
-import { chainLengthMax, commandTimeoutMs, ticksPerHeartbeat } from './limits.js';
+import { heldForMs, noteView } from './flapping.js';
+import { chainLengthMax, commandTimeoutMs, servingMin, ticksPerHeartbeat } from './limits.js';
 import type { RegistryMachine } from './registry-machine.js';
 
 export interface CoordinatorOptions {
@@ -99,9 +100,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
     );
     this.acceptHeartbeat = (channel) => this.#acceptNode(channel);
     this.acceptWatch = (channel) => this.#acceptWatcher(channel);
+    let before: View | undefined;
     this.#subscriptions.push(
-      this.view$.subscribe(() => {
-        this.#detector.viewSince = clock.monotonic();
+      this.view$.subscribe((view) => {
+        const now = clock.monotonic();
+        const { flaps, heard } = this.#detector;
+        const newest = (id: string): number | undefined => heard.get(id)?.beat.incarnation;
+        if (before !== undefined) noteView(flaps, before, view, newest, now);
+        before = view;
+        this.#detector.viewSince = now;
         this.#look();
       }),
       raft.status$.subscribe(({ isCurrent }) => {
@@ -131,9 +138,23 @@ class CoordinatorRuntime implements CoordinatorHandle {
       if (m.state === MemberState.SERVING) {
         return isServed ? m : { ...m, state: MemberState.LASTSRV };
       }
-      return hears(m) ? m : { ...m, state: MemberState.OFFLINE };
+      if (!hears(m)) return { ...m, state: MemberState.OFFLINE };
+      return m.state === MemberState.WAITING ? { ...m, note: this.#whyWaits(m, now) } : m;
     };
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
+  }
+
+  #whyWaits({ id, drained, spare }: Member, now: number): string {
+    const { view } = this.#options.registry.state;
+    const held = heldForMs(this.#detector.flaps, id, now);
+    const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+    if (drained) return 'drained: it is taken in when it was restarted, or added again';
+    if (held > 0 && serving.length >= servingMin) {
+      const times = this.#detector.flaps.get(id)?.times ?? 0;
+      return `it lost its place ${times} times: held back for ${Math.ceil(held / 1_000)} s`;
+    }
+    if (spare && view.members.length >= view.length) return 'a spare: the chain is long enough';
+    return '';
   }
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {

@@ -93,15 +93,10 @@ function isServing({ state }: Member): boolean {
   return state === MemberState.SERVING || state === MemberState.LASTSRV;
 }
 
-function memberOf({ id, address, state, incarnation, drained, spare }: Member): object {
-  return {
-    id,
-    address,
-    state: stateNames[state],
-    incarnation: String(incarnation),
-    drained,
-    spare,
-  };
+function memberOf(member: Member): object {
+  const { id, address, state, incarnation, drained, spare, note } = member;
+  const inState = { id, address, state: stateNames[state], incarnation: String(incarnation) };
+  return { ...inState, drained, spare, note };
 }
 
 export function statusJson({ members, leader, term }: ClusterStatusResponse): string {

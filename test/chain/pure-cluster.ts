@@ -38,6 +38,7 @@ export function view(epoch: number, members: string, others = ''): View {
           storeId: new TextEncoder().encode(`store-${id}`),
           drained: false,
           spare: false,
+          note: '',
         };
       });
   return {

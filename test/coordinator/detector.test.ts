@@ -6,6 +6,7 @@ import {
   onHeartbeat,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
+import { stuckMsMax } from '../../src/coordinator/limits.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
   type Member,
@@ -25,6 +26,7 @@ const member = (id: string, state: MemberState, incarnation = 1): Member => ({
   storeId: storeOf(id),
   drained: false,
   spare: false,
+  note: '',
 });
 const serving = (id: string): Member => member(id, MemberState.SERVING);
 const waiting = (id: string, incarnation = 1): Member =>
@@ -53,6 +55,7 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   silentPeers: [],
   bootWaitMs: 0,
   process: 1,
+  stuckMs: 0,
   join: false,
   report: undefined,
   ...more,
@@ -409,4 +412,33 @@ t.test('a spare joins a chain that is too short, after who is none', async (t) =
   );
   t.equal(look(0, spares, []), '');
   t.equal(look(1, spares, []), 'reinstate s at 5');
+});
+
+t.test(
+  'who loses its place again and again is held back, where the chain can do without it',
+  async (t) => {
+    const look = (members: readonly string[], ago: number) => {
+      const state = registry(members.map(serving), [waiting('f')]);
+      const { detector, look: looks } = leader(
+        state,
+        [...members, 'f'].map((id) => [beat(id), 0] as const),
+      );
+      detector.flaps.set('f', { times: 3, at: 100_000 - ago, servingSince: undefined });
+      return looks();
+    };
+    t.equal(look(['a', 'b'], 1_999), '');
+    t.equal(look(['a', 'b'], 2_000), 'startSync f at 5');
+    t.equal(look(['a'], 0), 'startSync f at 5', 'a chain of one needs another');
+  },
+);
+
+t.test('a member whose disk is stuck is taken out, where another one is well', async (t) => {
+  const look = (stuck: Readonly<Record<string, number>>) =>
+    leader(
+      chain,
+      ['a', 'b', 'c'].map((id) => [beat(id, { stuckMs: stuck[id] ?? 0 }), 0] as const),
+    ).look();
+  t.equal(look({ b: stuckMsMax - 1 }), '');
+  t.equal(look({ b: stuckMsMax }), 'evict b at 5');
+  t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
 });

@@ -434,6 +434,7 @@ t.test('members and status of the cluster', async (t) => {
           incarnation: '1',
           drained: false,
           spare: false,
+          note: '',
         },
         {
           id: 'node-2',
@@ -442,6 +443,7 @@ t.test('members and status of the cluster', async (t) => {
           incarnation: '1',
           drained: false,
           spare: false,
+          note: '',
         },
       ],
       others: [
@@ -452,6 +454,7 @@ t.test('members and status of the cluster', async (t) => {
           incarnation: '1',
           drained: false,
           spare: false,
+          note: '',
         },
         {
           id: 'node-9',
@@ -460,6 +463,7 @@ t.test('members and status of the cluster', async (t) => {
           incarnation: '1',
           drained: false,
           spare: false,
+          note: '',
         },
       ],
     },

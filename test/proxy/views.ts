@@ -3,7 +3,16 @@ import { type Member, MemberState, type View } from '../../src/gen/keychaindb/v1
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 
 export function memberOf(id: string, state: MemberState, address = `${id}:1`): Member {
-  return { id, incarnation: 1, address, state, storeId: noBytes, drained: false, spare: false };
+  return {
+    id,
+    incarnation: 1,
+    address,
+    state,
+    storeId: noBytes,
+    drained: false,
+    spare: false,
+    note: '',
+  };
 }
 
 /** A view of serving members, head first, and of others that wait. */

@@ -132,6 +132,7 @@ export class World {
       storeId: new TextEncoder().encode(`store-${id}`),
       drained: false,
       spare: false,
+      note: '',
     });
     const view: View = {
       chainId: 1,

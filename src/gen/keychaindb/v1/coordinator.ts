@@ -63,6 +63,8 @@ export interface Member {
   readonly drained: boolean;
   /** Taken in only where the chain is shorter than View.length. */
   readonly spare: boolean;
+  /** As it is shown to people: why it isn't taken in, though it waits. Never decided in Raft. */
+  readonly note: string;
 }
 
 /** The chain's membership, decided in Raft, one change per epoch. */
@@ -212,6 +214,8 @@ export interface NodeHeartbeat {
   readonly bootWaitMs: number;
   /** The first incarnation of this process: those after it began in the same process. */
   readonly process: number;
+  /** Milliseconds since the oldest write that was handed to the disk and isn't synced yet; 0: none waits. */
+  readonly stuckMs: number;
 }
 
 export interface JoinReport {
@@ -306,7 +310,16 @@ export interface RegistryResult {
 }
 
 function createBaseMember(): Member {
-  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), drained: false, spare: false };
+  return {
+    id: "",
+    incarnation: 0,
+    address: "",
+    state: 0,
+    storeId: new Uint8Array(0),
+    drained: false,
+    spare: false,
+    note: "",
+  };
 }
 
 export const Member: MessageFns<Member> = {
@@ -331,6 +344,9 @@ export const Member: MessageFns<Member> = {
     }
     if (message.spare !== false) {
       writer.uint32(56).bool(message.spare);
+    }
+    if (message.note !== "") {
+      writer.uint32(66).string(message.note);
     }
     return writer;
   },
@@ -402,6 +418,14 @@ export const Member: MessageFns<Member> = {
             }
 
             message.spare = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.note = reader.string();
             continue;
           }
         }
@@ -1585,6 +1609,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     report: undefined,
     bootWaitMs: 0,
     process: 0,
+    stuckMs: 0,
   };
 }
 
@@ -1640,6 +1665,9 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.process !== 0) {
       writer.uint32(136).uint64(message.process);
+    }
+    if (message.stuckMs !== 0) {
+      writer.uint32(144).uint32(message.stuckMs);
     }
     return writer;
   },
@@ -1791,6 +1819,14 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.process = longToNumber(reader.uint64());
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.stuckMs = reader.uint32();
             continue;
           }
         }
