@@ -18,6 +18,11 @@ export const mustMeet = [
   'disk error',
   'session expired',
   'traced write',
+  'drained',
+  'reordered',
+  'reordered while one joins',
+  'spare taken in',
+  'recover refused',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];
