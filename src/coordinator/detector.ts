@@ -127,10 +127,16 @@ export function whyNotRecovered(
   return isIntact(state, member, view.lineage) ? '' : `the store of ${id} is not whole`;
 }
 
-/** Was its store never begun and not finished, and is it of this lineage, or of none? */
-function isIntact({ heard }: DetectorState, { id }: Member, lineage: number): boolean {
-  const beat = heard.get(id)?.beat;
-  return beat !== undefined && !beat.incomplete && (beat.lineage === lineage || beat.lineage === 0);
+/** Is its store whole, and of this lineage? */
+function isIntact(state: DetectorState, member: Member, lineage: number): boolean {
+  const isWhole = state.heard.get(member.id)?.beat.incomplete === false;
+  return isWhole && isOfLineage(state, member, lineage);
+}
+
+/** Is its store of this lineage, or of none yet? */
+function isOfLineage({ heard }: DetectorState, { id }: Member, lineage: number): boolean {
+  const own = heard.get(id)?.beat.lineage;
+  return own === lineage || own === 0;
 }
 
 class Look {
@@ -373,7 +379,7 @@ class Look {
         !m.drained &&
         this.#hears(m) &&
         // A store of another lineage is wiped first: its next incarnation joins.
-        this.#isIntact(m) &&
+        isOfLineage(this.#state, m, view.lineage) &&
         !view.members.some(({ id }) => id === m.id),
     );
     const isShort = view.members.length < view.length;

@@ -225,7 +225,7 @@ function wrongOrder(ids: readonly string[], serving: readonly Member[]): string 
   const strange = ids.find((id) => !serving.some((m) => m.id === id));
   if (strange !== undefined) return `${strange} does not serve`;
   const missing = serving.filter((m) => !ids.includes(m.id)).map((m) => m.id);
-  return missing.length === 0 ? '' : `${missing.join(' and ')} is missing`;
+  return missing.length === 0 ? '' : `not named: ${missing.join(', ')}`;
 }
 
 function isOnlyServing(members: readonly Member[], id: string): boolean {

@@ -386,6 +386,11 @@ t.test('a store of another lineage is wiped before its node joins', async (t) =>
   t.equal(look(2), '');
   t.equal(look(1), 'startSync b at 5');
   t.equal(look(0), 'startSync b at 5', 'a new store is of none');
+  const incomplete = leader(state, [
+    [beat('a'), 0],
+    [beat('b', { incomplete: true }), 0],
+  ]);
+  t.equal(incomplete.look(), 'startSync b at 5', 'one that is not whole is synced');
 });
 
 t.test('a spare joins a chain that is too short, after who is none', async (t) => {

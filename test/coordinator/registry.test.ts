@@ -190,7 +190,7 @@ t.test('who waits can be drained, who is fed as well', async (t) => {
 t.test('an order is one of exactly the members that serve', async (t) => {
   const state = apply(pair(), add('c')).state;
   const wrong = (ids: string): string => decide(state, reorder(ids)).message;
-  t.match(wrong('a'), /b is missing; those that serve, head to tail: a b/);
+  t.match(wrong('a'), /not named: b; those that serve, head to tail: a b/);
   t.match(wrong('a b c'), /c does not serve/);
   t.match(wrong('a b a'), /a stands there twice/);
   t.equal(apply(state, reorder('a')).reason, 'BAD_REQUEST');
