@@ -73,7 +73,7 @@ for (let done = 0; done < changes; done += 2 * batch) {
     ids.flatMap((id, i) => [
       propose({
         $case: 'addMember',
-        value: { id, address: `127.0.0.1:${i + 1}`, expectedEpoch: 0 },
+        value: { id, address: `127.0.0.1:${i + 1}`, spare: false, expectedEpoch: 0 },
       }),
       propose({ $case: 'removeMember', value: { id, expectedEpoch: 0 } }),
     ]),

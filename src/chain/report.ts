@@ -13,6 +13,7 @@ export function heartbeatOf(
   join: boolean,
   clusterId: Uint8Array,
   now: number,
+  stuckMs: number,
 ): NodeHeartbeat {
   const { self, ledger } = state;
   return {
@@ -32,6 +33,7 @@ export function heartbeatOf(
     join,
     report: joinReport(state),
     process: self.process ?? self.incarnation,
+    stuckMs: Math.floor(stuckMs),
     bootWaitMs: Math.max(0, Math.ceil(state.bootWaitUntil - now)),
     stagedKeys: ledger.dirty.size,
     leaseMs: leaseLeft(state, now),

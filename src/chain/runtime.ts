@@ -21,6 +21,7 @@ import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
 import { step } from './core.js';
+import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
@@ -128,6 +129,7 @@ class NodeRuntime implements NodeHandle {
   readonly #inbox = new Subject<ChainInput>();
   readonly #events = new Subject<ChainEvent>();
   readonly #changes = new CommitChanges();
+  readonly #diskWait = new DiskWait();
   readonly #objects: Objects;
   readonly #pending: Pending;
   readonly #requests: Requests;
@@ -398,6 +400,7 @@ class NodeRuntime implements NodeHandle {
 
   #tick(): void {
     const now = this.#clock.monotonic();
+    this.#diskWait.look(this.#log, now);
     this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
     this.#pending.expire(now);
   }
@@ -442,7 +445,8 @@ class NodeRuntime implements NodeHandle {
     const clusterId = this.state.seen?.clusterId ?? new Uint8Array(0);
     const now = this.#clock.monotonic();
     const { join, version = '' } = this.#options;
-    return { ...heartbeatOf(this.state, join, clusterId, now), version };
+    const stuckMs = this.#diskWait.waitedMs(this.#log, now);
+    return { ...heartbeatOf(this.state, join, clusterId, now, stuckMs), version };
   }
 
   execute(operation: Operation): Promise<OperationResult> {

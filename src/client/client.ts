@@ -85,6 +85,11 @@ export interface ChangeOptions extends OperationOptions {
   readonly expectedEpoch?: number;
 }
 
+export interface AddOptions extends ChangeOptions {
+  /** It waits until the chain is shorter than `setChainLength` says. */
+  readonly spare?: boolean;
+}
+
 /** A text key is its UTF-8. */
 export type Key = string | Uint8Array;
 
@@ -105,12 +110,14 @@ export interface KeychainClient {
   /** The chain: `members` head to tail, `others` not yet or no more in it. */
   members(options?: MembersOptions): Promise<View>;
   /** Changes of the chain: one that is repeated after it succeeded succeeds. */
-  addMember(id: string, address: string, options?: ChangeOptions): Promise<void>;
+  addMember(id: string, address: string, options?: AddOptions): Promise<void>;
   removeMember(id: string, options?: ChangeOptions): Promise<void>;
   /** Takes a node out of the chain until it is another process, or is added again at its address. */
   drainMember(id: string, options?: ChangeOptions): Promise<void>;
   /** Exactly the serving members, head to tail. */
   reorderChain(ids: readonly string[], options?: ChangeOptions): Promise<void>;
+  /** Members that the chain is filled up to with spares; 0: spares wait. */
+  setChainLength(length: number, options?: ChangeOptions): Promise<void>;
   /**
    * Lossy, for where no serving member comes back: the chain goes on with the store of one that waits. `lostIds`:
    * every serving member that is given up.
@@ -231,9 +238,10 @@ class Client implements KeychainClient {
     return this.#cluster.members(this.#timeoutOf(options), options.stale);
   }
 
-  addMember(id: string, address: string, options: ChangeOptions = {}): Promise<void> {
-    const { expectedEpoch = 0 } = options;
-    return this.#cluster.addMember({ id, address, expectedEpoch }, this.#timeoutOf(options));
+  addMember(id: string, address: string, options: AddOptions = {}): Promise<void> {
+    const { expectedEpoch = 0, spare = false } = options;
+    const request = { id, address, spare, expectedEpoch };
+    return this.#cluster.addMember(request, this.#timeoutOf(options));
   }
 
   removeMember(id: string, options: ChangeOptions = {}): Promise<void> {
@@ -254,6 +262,11 @@ class Client implements KeychainClient {
   recoverChain(id: string, lostIds: readonly string[], options: ChangeOptions = {}): Promise<void> {
     const { expectedEpoch = 0 } = options;
     return this.#cluster.recoverChain({ id, lostIds, expectedEpoch }, this.#timeoutOf(options));
+  }
+
+  setChainLength(length: number, options: ChangeOptions = {}): Promise<void> {
+    const { expectedEpoch = 0 } = options;
+    return this.#cluster.setChainLength({ length, expectedEpoch }, this.#timeoutOf(options));
   }
 
   trace(trace: string | number, options: OperationOptions = {}): Promise<GetTraceResponse> {

@@ -236,7 +236,7 @@ class Demo {
   async #addNodes(verbs: ReturnType<typeof clusterVerbs>): Promise<void> {
     for (const { id, grpc } of this.#of('node')) {
       try {
-        await verbs.addMember({ id, address: grpc, expectedEpoch: 0 }, readyMs);
+        await verbs.addMember({ id, address: grpc, spare: false, expectedEpoch: 0 }, readyMs);
       } catch (error) {
         const isKnown = error instanceof KeychainError && error.reason === 'MEMBER_EXISTS';
         if (!isKnown) throw error;

@@ -270,7 +270,11 @@ function chain(): Command {
   const command = new Command('chain').description('the members of the chain');
   command.addCommand(client('members', 'print them, head to tail').action(verb(verbs.members)));
   command.addCommand(
-    change('add', 'add a node').argument('<id>').argument('<address>').action(verb(verbs.add)),
+    change('add', 'add a node')
+      .argument('<id>')
+      .argument('<address>')
+      .addOption(flag('--spare', 'it waits until the chain is too short').default(false))
+      .action(verb(verbs.add)),
   );
   command.addCommand(change('remove', 'remove a node').argument('<id>').action(verb(verbs.remove)));
   command.addCommand(
@@ -287,6 +291,11 @@ function chain(): Command {
         ),
       )
       .action(verb(verbs.recover)),
+  );
+  command.addCommand(
+    change('length', 'fill the chain up to so many nodes with spares; 0: spares wait')
+      .argument('<count>', 'of nodes', wholeNumber(0, 64))
+      .action(verb(verbs.length)),
   );
   command.addCommand(
     change('reorder', 'give the serving nodes another order, head to tail')

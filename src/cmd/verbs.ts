@@ -225,9 +225,22 @@ function change(
   });
 }
 
-export function add(id: string, address: string, flags: ChangeFlags): Promise<number> {
-  const done = `${id} was added: it joins the chain when it runs`;
-  return change(flags, done, (client, options) => client.addMember(id, address, options));
+export function add(
+  id: string,
+  address: string,
+  flags: ChangeFlags & { readonly spare?: boolean },
+): Promise<number> {
+  const { spare = false } = flags;
+  const when = spare ? 'when it runs and the chain is too short' : 'when it runs';
+  const done = `${id} was added: it joins the chain ${when}`;
+  return change(flags, done, (client, options) =>
+    client.addMember(id, address, { ...options, spare }),
+  );
+}
+
+export function length(length: number, flags: ChangeFlags): Promise<number> {
+  const done = length === 0 ? 'spares wait' : `spares fill the chain up to ${length}`;
+  return change(flags, done, (client, options) => client.setChainLength(length, options));
 }
 
 export function remove(id: string, flags: ChangeFlags): Promise<number> {
@@ -263,13 +276,14 @@ function membersTable({ members: chain, others }: View): string {
   const serving = chain.filter((m) => m.state === MemberState.SERVING);
   const roleOf = (m: Member): string => {
     const roles = [m === serving[0] ? 'head' : '', m === serving.at(-1) ? 'tail' : ''];
-    return roles.filter((role) => role !== '').join(', ');
+    return [...roles, ...marks(m)].filter((role) => role !== '').join(', ');
   };
   return table(
     ['NODE', 'ADDRESS', 'STATE', 'ROLE'],
-    [
-      ...chain.map((m) => row(m, roleOf(m))),
-      ...others.map((m) => row(m, m.drained ? 'drained' : '')),
-    ],
+    [...chain.map((m) => row(m, roleOf(m))), ...others.map((m) => row(m, marks(m).join(', ')))],
   );
+}
+
+function marks({ drained, spare }: Member): readonly string[] {
+  return [...(drained ? ['drained'] : []), ...(spare ? ['spare'] : [])];
 }

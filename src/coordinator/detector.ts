@@ -8,6 +8,8 @@ import {
   type NodeStatus,
   type RegistryCommand,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { type Flaps, heldForMs } from './flapping.js';
+import { servingMin, stuckMsMax } from './limits.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryState } from './registry-state.js';
 
@@ -34,6 +36,8 @@ export interface DetectorState {
   readonly suspected: Map<string, number>;
   /** Since when a survivor has waited to be reinstated. */
   survivorSince: number | undefined;
+  /** Who has lost its place again and again. */
+  readonly flaps: Flaps;
 }
 
 export function emptyDetector(now: number): DetectorState {
@@ -44,6 +48,7 @@ export function emptyDetector(now: number): DetectorState {
     viewSince: now,
     suspected: new Map(),
     survivorSince: undefined,
+    flaps: new Map(),
   };
 }
 
@@ -73,6 +78,7 @@ export function detect(
     look.silentMember() ??
     look.idleMember() ??
     look.severedMember() ??
+    look.stuckMember() ??
     look.reported() ??
     look.nextToSync()
   );
@@ -143,10 +149,16 @@ export function whyNotRecovered(
   return isIntact(state, member, view.lineage) ? '' : `the store of ${id} is not whole`;
 }
 
-/** Was its store never begun and not finished, and is it of this lineage, or of none? */
-function isIntact({ heard }: DetectorState, { id }: Member, lineage: number): boolean {
-  const beat = heard.get(id)?.beat;
-  return beat !== undefined && !beat.incomplete && (beat.lineage === lineage || beat.lineage === 0);
+/** Is its store whole, and of this lineage? */
+function isIntact(state: DetectorState, member: Member, lineage: number): boolean {
+  const isWhole = state.heard.get(member.id)?.beat.incomplete === false;
+  return isWhole && isOfLineage(state, member, lineage);
+}
+
+/** Is its store of this lineage, or of none yet? */
+function isOfLineage({ heard }: DetectorState, { id }: Member, lineage: number): boolean {
+  const own = heard.get(id)?.beat.lineage;
+  return own === lineage || own === 0;
 }
 
 class Look {
@@ -209,7 +221,9 @@ class Look {
       }
       const isNew = !isKnown && !incarnations.has(id);
       if (beat.join && isNew && !all.some((m) => m.address === address)) {
-        return { command: { $case: 'addMember', value: { id, address, expectedEpoch: 0 } } };
+        return {
+          command: { $case: 'addMember', value: { id, address, spare: false, expectedEpoch: 0 } },
+        };
       }
     }
     return undefined;
@@ -223,7 +237,7 @@ class Look {
       return undefined;
     }
     const isFirst = this.#serving.length === 0;
-    const others = view.others.filter((m) => !m.drained);
+    const others = view.others.filter((m) => !m.drained && (!m.spare || view.length > 0));
     const waiting = others.filter(
       (m) => m.state === MemberState.WAITING && this.#hears(m) && this.#isIntact(m),
     );
@@ -232,8 +246,9 @@ class Look {
       : waiting.filter((m) => this.#serving.some((s) => equalBytes(s.storeId, m.storeId)));
     if (back.length === 0) return undefined;
     this.#state.survivorSince ??= this.#now;
+    const first = back.find((m) => !m.spare) ?? back[0];
     // Of all there is nothing to wait for; a coordinator that has just started may not have heard who serves.
-    const isAll = isFirst ? others[0] === back[0] : back.length === this.#serving.length;
+    const isAll = isFirst ? others[0] === first : back.length === this.#serving.length;
     const { detectionMs } = this.#timing;
     const waited = Math.min(
       this.#now - this.#state.survivorSince,
@@ -241,7 +256,7 @@ class Look {
       this.#now - this.#state.leaderSince,
     );
     if (!isAll && waited < detectionMs) return undefined;
-    const longest = isFirst ? back[0] : this.#longest(back);
+    const longest = isFirst ? first : this.#longest(back);
     if (longest === undefined) return undefined;
     const { id, incarnation } = longest;
     return this.#change({ $case: 'reinstate', value: { id, incarnation } });
@@ -334,6 +349,17 @@ class Look {
     return worst === undefined ? undefined : this.#evict(worst);
   }
 
+  /** Its disk answers nothing: it beats on, and no write is committed while it is in the chain. */
+  stuckMember(): RegistryCommand | undefined {
+    const stuckMs = (m: Member): number =>
+      this.#hears(m) ? (this.#state.heard.get(m.id)?.beat.stuckMs ?? 0) : 0;
+    // Where all are stuck nobody is better off without another one.
+    const isWell = this.#serving.some((m) => this.#hears(m) && stuckMs(m) < stuckMsMax);
+    if (!isWell) return undefined;
+    const stuck = this.#registry.view.members.findLast((m) => stuckMs(m) >= stuckMsMax);
+    return stuck === undefined ? undefined : this.#evict(stuck);
+  }
+
   /** R9: the tail's report of exactly this epoch. */
   reported(): RegistryCommand | undefined {
     const { view } = this.#registry;
@@ -358,7 +384,7 @@ class Look {
   /**
    * One at a time, in the order in which they were added; last one whose store remembers longer leases than this
    * cluster's (R5): it keeps the others out until it may serve. Not one whose old incarnation still has its place:
-   * it may yet have to go on alone (R10).
+   * it may yet have to go on alone (R10). A spare comes when the chain is too short, and nobody else does.
    */
   nextToSync(): RegistryCommand | undefined {
     const { view } = this.#registry;
@@ -367,16 +393,20 @@ class Look {
     }
     const { leaseMs, drift } = this.#timing;
     const usual = Math.ceil(promiseMs(leaseMs, drift));
+    const isEnough = this.#serving.length >= servingMin;
     const ready = view.others.filter(
       (m) =>
+        !(isEnough && heldForMs(this.#state.flaps, m.id, this.#now) > 0) &&
         m.state === MemberState.WAITING &&
         !m.drained &&
         this.#hears(m) &&
         // A store of another lineage is wiped first: its next incarnation joins.
-        this.#isIntact(m) &&
+        isOfLineage(this.#state, m, view.lineage) &&
         !view.members.some(({ id }) => id === m.id),
     );
-    const next = ready.find((m) => this.#bootWaitMs(m) <= usual) ?? ready[0];
+    const isShort = view.members.length < view.length;
+    const may = [...ready.filter((m) => !m.spare), ...ready.filter((m) => m.spare && isShort)];
+    const next = may.find((m) => this.#bootWaitMs(m) <= usual) ?? may[0];
     if (next === undefined) return undefined;
     const { id, incarnation } = next;
     return this.#change({ $case: 'startSync', value: { id, incarnation } });

@@ -9,3 +9,14 @@ export const ticksPerHeartbeat = 4;
 export const noLeaderMs = 50;
 /** Milliseconds that a change of the leader's own may take before it looks again. */
 export const commandTimeoutMs = 2_000;
+/** Members that a chain may be filled up to: every one of them stores every write. */
+export const chainLengthMax = 64;
+/** Milliseconds for which a node that lost its place for the second time isn't taken in; doubles with each further time. */
+export const heldMsFirst = 1_000;
+export const heldMsMax = 60_000;
+/** Milliseconds of service after which it is forgotten how often a node had lost its place. */
+export const servedMs = 300_000;
+/** Serving members without whom nobody is held back: another copy is worth more than a quiet chain. */
+export const servingMin = 2;
+/** Milliseconds for which a node's oldest write may wait for its disk before the node is taken out. */
+export const stuckMsMax = 10_000;

@@ -13,6 +13,7 @@ import {
   type RegistryCommand,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { removedIdsMax } from './limits.js';
@@ -20,7 +21,10 @@ import type { RegistryState } from './registry-state.js';
 
 export const emptyRegistry: RegistryState = {
   clusterId: noBytes,
-  view: { chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes, members: [], others: [] },
+  view: {
+    ...{ chainId: 1, epoch: 0, lineage: 1, clusterId: noBytes },
+    ...{ members: [], others: [], length: 0 },
+  },
   incarnations: new Map(),
   forgotten: 0,
 };
@@ -102,6 +106,8 @@ export function decide(state: RegistryState, { command }: RegistryCommand): Regi
       return reorderChain(state, command.value);
     case 'recoverChain':
       return recoverChain(state, command.value);
+    case 'setChainLength':
+      return setChainLength(state, command.value);
     case 'register':
       return register(state, command.value);
     case 'changeView':
@@ -151,12 +157,16 @@ function stale({ view }: RegistryState, expectedEpoch: number): RegistryDecision
 }
 
 function addMember(state: RegistryState, command: AddMemberRequest): RegistryDecision {
-  const { id, address, expectedEpoch } = command;
+  const { id, address, spare, expectedEpoch } = command;
   const { members, others } = state.view;
   const all = [...members, ...others];
   const known = all.find((m) => m.id === id);
   if (known !== undefined && known.address !== address) {
     return refused('MEMBER_EXISTS', `${id} is a member of the chain already, at ${known.address}`);
+  }
+  if (known !== undefined && known.spare !== spare) {
+    const what = known.spare ? 'as a spare' : 'and no spare';
+    return refused('MEMBER_EXISTS', `${id} is a member already, ${what}: remove it first`);
   }
   if (known !== undefined && !known.drained) return isSo;
   if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
@@ -171,7 +181,7 @@ function addMember(state: RegistryState, command: AddMemberRequest): RegistryDec
   // What an earlier member of this id was can't come back: only a higher incarnation registers.
   const added: Member = {
     ...{ id, incarnation: 0, address, state: MemberState.OFFLINE, storeId: noBytes },
-    ...{ drained: false, since: 0 },
+    ...{ drained: false, spare, note: '', since: 0 },
   };
   return changed(state, members, [...others, added]);
 }
@@ -253,7 +263,7 @@ function wrongOrder(ids: readonly string[], serving: readonly Member[]): string 
   const strange = ids.find((id) => !serving.some((m) => m.id === id));
   if (strange !== undefined) return `${strange} does not serve`;
   const missing = serving.filter((m) => !ids.includes(m.id)).map((m) => m.id);
-  return missing.length === 0 ? '' : `${missing.join(' and ')} is missing`;
+  return missing.length === 0 ? '' : `not named: ${missing.join(', ')}`;
 }
 
 function isOnlyServing(members: readonly Member[], id: string): boolean {
@@ -282,6 +292,8 @@ function register(state: RegistryState, command: RegisterIncarnation): RegistryD
     ...{ id, incarnation, storeId, address, state: MemberState.WAITING, since: 0 },
     // 0: a node of an earlier version, which can't say.
     drained: known.drained && command.process > 0 && command.process <= known.incarnation,
+    spare: known.spare,
+    note: '',
   };
   const isLeft = keepsPlace || isOnlyServing(members, id);
   const kept = isLeft ? members : members.filter((m) => m.id !== id);
@@ -437,5 +449,15 @@ function recoverChain(state: RegistryState, command: RecoverChainRequest): Regis
     members: [sole],
     others: [...others.filter((m) => m !== member), ...gone],
   };
+  return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
+}
+
+/** Members that the chain has room for are taken in by the detector, one by one. */
+function setChainLength(state: RegistryState, command: SetChainLengthRequest): RegistryDecision {
+  const { length, expectedEpoch } = command;
+  const { view } = state;
+  if (view.length === length) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);
+  const next = { ...view, epoch: view.epoch + 1, length };
   return { events: [{ type: 'ViewChanged', view: next }], reason: '', message: '' };
 }

@@ -17,6 +17,7 @@ import {
   RegistryResult,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type View,
   type WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
@@ -32,7 +33,14 @@ import {
   onHeartbeat,
   whyNotRecovered,
 } from './detector.js';
-import { commandTimeoutMs, noLeaderMs, ticksPerHeartbeat } from './limits.js';
+import { heldForMs, noteView } from './flapping.js';
+import {
+  chainLengthMax,
+  commandTimeoutMs,
+  noLeaderMs,
+  servingMin,
+  ticksPerHeartbeat,
+} from './limits.js';
 import { checkMember } from './member-name.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryMachine } from './registry-machine.js';
@@ -63,6 +71,7 @@ export interface CoordinatorHandle {
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void>;
   /** Milliseconds since the command that is being decided was proposed here; undefined: none is. */
   readonly proposingForMs: number | undefined;
   readonly acceptHeartbeat: Acceptor<CoordinatorPush, NodeHeartbeat>;
@@ -109,9 +118,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
     );
     this.acceptHeartbeat = (channel) => this.#acceptNode(channel);
     this.acceptWatch = (channel) => this.#acceptWatcher(channel);
+    let before: View | undefined;
     this.#subscriptions.push(
-      this.view$.subscribe(() => {
-        this.#detector.viewSince = clock.monotonic();
+      this.view$.subscribe((view) => {
+        const now = clock.monotonic();
+        const { flaps, heard } = this.#detector;
+        const newest = (id: string): number | undefined => heard.get(id)?.beat.incarnation;
+        if (before !== undefined) noteView(flaps, before, view, newest, now);
+        before = view;
+        this.#detector.viewSince = now;
         this.#look();
       }),
       raft.status$.subscribe(({ isCurrent }) => {
@@ -141,9 +156,23 @@ class CoordinatorRuntime implements CoordinatorHandle {
       if (m.state === MemberState.SERVING) {
         return isServed ? m : { ...m, state: MemberState.LASTSRV };
       }
-      return hears(m) ? m : { ...m, state: MemberState.OFFLINE };
+      if (!hears(m)) return { ...m, state: MemberState.OFFLINE };
+      return m.state === MemberState.WAITING ? { ...m, note: this.#whyWaits(m, now) } : m;
     };
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
+  }
+
+  #whyWaits({ id, drained, spare }: Member, now: number): string {
+    const { view } = this.#options.registry.state;
+    const held = heldForMs(this.#detector.flaps, id, now);
+    const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+    if (drained) return 'drained: it is taken in when it was restarted, or added again';
+    if (held > 0 && serving.length >= servingMin) {
+      const times = this.#detector.flaps.get(id)?.times ?? 0;
+      return `it lost its place ${times} times: held back for ${Math.ceil(held / 1_000)} s`;
+    }
+    if (spare && view.members.length >= view.length) return 'a spare: the chain is long enough';
+    return '';
   }
 
   chainStatus(): ChainStatusResponse {
@@ -183,6 +212,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const { expectedEpoch } = request;
     const value = { ...request, expectedEpoch: expectedEpoch === 0 ? view.epoch : expectedEpoch };
     await this.#command({ command: { $case: 'recoverChain', value } }, timeoutMs);
+  }
+
+  async setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void> {
+    const { length } = request;
+    if (length > chainLengthMax) {
+      const message = `length: at most ${chainLengthMax}, not ${length}; 0: not set`;
+      throw new KeychainError('BAD_REQUEST', message, { field: 'length' });
+    }
+    await this.#command({ command: { $case: 'setChainLength', value: request } }, timeoutMs);
   }
 
   /** R10: no member goes unless another serving one was heard. */

@@ -61,6 +61,10 @@ export function coordinatorService(
       const done = emptied(coordinator.recoverChain(call.request, timeoutOf(call, clock)));
       reply('recover_chain', done, callback);
     },
+    setChainLength: (call, callback) => {
+      const done = emptied(coordinator.setChainLength(call.request, timeoutOf(call, clock)));
+      reply('set_chain_length', done, callback);
+    },
     joinCluster: (call, callback) => {
       const { id, address } = call.request;
       reply('join_cluster', emptied(group.join(id, address, timeoutOf(call, clock))), callback);

@@ -87,8 +87,15 @@ export function textsField(object: JsonObject, field: string): readonly string[]
   throw badRequest(field, value === undefined ? 'it is missing' : 'it is not a list of strings');
 }
 
+/** An unset field is false. */
+export function flagField(object: JsonObject, field: string): boolean {
+  const value = object[field] ?? false;
+  if (typeof value === 'boolean') return value;
+  throw badRequest(field, 'it is neither true nor false');
+}
+
 /** An unset field is 0; a uint64 comes as a number or as text. */
-export function epochField(object: JsonObject, field: string): number {
+export function wholeField(object: JsonObject, field: string): number {
   const value = object[field] ?? 0;
   const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
   if (typeof number === 'number' && Number.isSafeInteger(number) && number >= 0) return number;

@@ -83,6 +83,7 @@ export function membersJson(view: View): string {
   return JSON.stringify({
     configuration: {
       version: String(view.epoch),
+      length: view.length,
       members: members.map(memberOf),
       others: others.map(memberOf),
     },
@@ -93,8 +94,10 @@ function isServing({ state }: Member): boolean {
   return state === MemberState.SERVING || state === MemberState.LASTSRV;
 }
 
-function memberOf({ id, address, state, incarnation, drained }: Member): object {
-  return { id, address, state: stateNames[state], incarnation: String(incarnation), drained };
+function memberOf(member: Member): object {
+  const { id, address, state, incarnation, drained, spare, note } = member;
+  const inState = { id, address, state: stateNames[state], incarnation: String(incarnation) };
+  return { ...inState, drained, spare, note };
 }
 
 export function statusJson({ members, leader, term, coordinators }: ClusterStatusResponse): string {

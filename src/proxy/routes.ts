@@ -10,8 +10,9 @@ import { fromOperationError } from '../wire/operation-error.js';
 import type { OperationLimits } from '../wire/validate.js';
 import { readJsonBody, readValueBody } from './http-body.js';
 import {
+  badRequest,
   bytesField,
-  epochField,
+  flagField,
   jsonObject,
   keyField,
   percentDecoded,
@@ -19,6 +20,7 @@ import {
   textField,
   textsField,
   timeoutMsOf,
+  wholeField,
 } from './http-fields.js';
 import { deleteJson, getJson, membersJson, putJson, statusJson } from './json.js';
 import type { ProxyHandle } from './runtime.js';
@@ -69,6 +71,7 @@ export const routes: readonly Route[] = [
   { method: 'POST', path: '/v1/chain/members/', run: drainMember },
   { method: 'PUT', path: '/v1/chain/order', run: putOrder },
   { method: 'POST', path: '/v1/chain/recover', run: recover },
+  { method: 'PUT', path: '/v1/chain/length', run: putLength },
   { method: 'GET', path: '/v1/cluster/status', run: getStatus },
   { method: 'POST', path: '/v1/cluster/members', run: joinCluster },
   { method: 'DELETE', path: '/v1/cluster/members/', run: removeFromCluster },
@@ -213,8 +216,9 @@ async function addMember(
   const body = jsonObject(await readJsonBody(message, limits));
   const id = textField(body, 'id');
   const address = textField(body, 'address');
-  const expectedEpoch = epochField(body, 'expectedEpoch');
-  await cluster.addMember({ id, address, expectedEpoch }, clusterTimeoutMs(message));
+  const expectedEpoch = wholeField(body, 'expectedEpoch');
+  const spare = flagField(body, 'spare');
+  await cluster.addMember({ id, address, spare, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
 
@@ -224,7 +228,7 @@ async function removeMember(
 ): Promise<HttpReply> {
   const id = Buffer.from(percentDecoded(rest, 'id')).toString();
   const asked = { expectedEpoch: new URLSearchParams(query).get('expectedEpoch') ?? undefined };
-  const expectedEpoch = epochField(asked, 'expectedEpoch');
+  const expectedEpoch = wholeField(asked, 'expectedEpoch');
   await cluster.removeMember({ id, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
@@ -239,7 +243,7 @@ async function drainMember(
     throw new KeychainError('ROUTE_NOT_FOUND', `there is no POST /v1/chain/members/${rest}`);
   }
   const id = Buffer.from(percentDecoded(rest.slice(0, end), 'id')).toString();
-  const expectedEpoch = epochField(await optionalJson(message, limits), 'expectedEpoch');
+  const expectedEpoch = wholeField(await optionalJson(message, limits), 'expectedEpoch');
   await cluster.drainMember({ id, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
@@ -249,7 +253,7 @@ async function putOrder(
   { message }: HttpRequest,
 ): Promise<HttpReply> {
   const body = jsonObject(await readJsonBody(message, limits));
-  const order = { ids: textsField(body, 'ids'), expectedEpoch: epochField(body, 'expectedEpoch') };
+  const order = { ids: textsField(body, 'ids'), expectedEpoch: wholeField(body, 'expectedEpoch') };
   await cluster.reorderChain(order, clusterTimeoutMs(message));
   return json('{}');
 }
@@ -261,10 +265,25 @@ async function recover(
   const body = jsonObject(await readJsonBody(message, limits));
   const id = textField(body, 'id');
   const lostIds = textsField(body, 'lostIds');
-  const expectedEpoch = epochField(body, 'expectedEpoch');
+  const expectedEpoch = wholeField(body, 'expectedEpoch');
   await cluster.recoverChain({ id, lostIds, expectedEpoch }, clusterTimeoutMs(message));
   return json('{}');
 }
+
+async function putLength(
+  { cluster, limits }: RouteContext,
+  { message }: HttpRequest,
+): Promise<HttpReply> {
+  const body = jsonObject(await readJsonBody(message, limits));
+  if (body['length'] === undefined) throw badRequest('length', 'it is missing');
+  const length = wholeField(body, 'length');
+  if (length > uint32Max) throw badRequest('length', `at most ${uint32Max}`);
+  const expectedEpoch = wholeField(body, 'expectedEpoch');
+  await cluster.setChainLength({ length, expectedEpoch }, clusterTimeoutMs(message));
+  return json('{}');
+}
+
+const uint32Max = 0xffff_ffff;
 
 const drainSuffix = '/drain';
 

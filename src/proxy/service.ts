@@ -115,6 +115,9 @@ export function coordinatorService(
     recoverChain(call, callback) {
       run(call, (timeoutMs) => emptied(cluster.recoverChain(call.request, timeoutMs)), callback);
     },
+    setChainLength(call, callback) {
+      run(call, (timeoutMs) => emptied(cluster.setChainLength(call.request, timeoutMs)), callback);
+    },
     joinCluster(call, callback) {
       const { id, address } = call.request;
       run(call, (timeoutMs) => emptied(cluster.joinCluster(id, address, timeoutMs)), callback);

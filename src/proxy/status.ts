@@ -28,6 +28,10 @@ export interface NodeRow {
   readonly state: string;
   /** An operator took it out: this process is not taken in again. */
   readonly drained: boolean;
+  /** It is taken in when the chain is shorter than its length. */
+  readonly spare: boolean;
+  /** Why it isn't taken in; '' where nothing keeps it out. */
+  readonly note: string;
   /** head, middle, tail, only, joining or ''. */
   readonly role: string;
   readonly incarnation: string;
@@ -69,6 +73,7 @@ export interface Problem {
     | 'coordinator-learning'
     | 'coordinators-few'
     | 'no-chain'
+    | 'chain-short'
     | 'last-serving'
     | 'node-silent'
     | 'node-waiting'
@@ -115,10 +120,11 @@ function nodeRow(
   members: readonly Member[],
   nodes: readonly NodeStatus[],
 ): NodeRow {
-  const { id, address, incarnation, since, drained } = member;
+  const { id, address, incarnation, since, drained, spare, note } = member;
   const heard = heardOf(member, nodes);
   return {
-    ...{ id, address, state: stateName(member.state), drained, role: roleOf(member, members) },
+    ...{ id, address, state: stateName(member.state), role: roleOf(member, members) },
+    ...{ drained, spare, note },
     incarnation: String(incarnation),
     since: since === 0 ? '' : new Date(since).toISOString(),
     revision: heard === undefined ? null : String(heard.revision),
@@ -200,6 +206,15 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
     return [{ kind: 'no-chain', id: '', message, command, passing: false }];
   }
   const problems: Problem[] = [];
+  const serving = members.filter(isServing).length;
+  const length = view?.length ?? 0;
+  if (serving < length) {
+    problems.push({
+      ...{ kind: 'chain-short', id: '', passing: false },
+      message: `${serving} of ${length} nodes serve`,
+      command: 'start the others, or keychaindb chain add ID HOST:PORT --spare',
+    });
+  }
   for (const member of [...members, ...(view?.others ?? [])]) {
     const found = memberProblem(member, heardOf(member, nodes));
     if (found !== undefined) problems.push(found);
@@ -208,9 +223,9 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
 }
 
 function memberProblem(member: Member, heard: NodeStatus | undefined): Problem | undefined {
-  const { id, state, drained } = member;
+  const { id, state, drained, spare, note } = member;
   // It was taken out on purpose, and its place is its operator's to fill.
-  if (drained) return undefined;
+  if (drained || (spare && state === MemberState.WAITING)) return undefined;
   switch (state) {
     case MemberState.LASTSRV:
       return {
@@ -227,7 +242,7 @@ function memberProblem(member: Member, heard: NodeStatus | undefined): Problem |
     case MemberState.WAITING:
       return {
         ...{ kind: 'node-waiting', id, passing: true },
-        message: `${id} waits for its turn to join`,
+        message: note === '' ? `${id} waits for its turn to join` : `${id} waits: ${note}`,
         command: 'wait',
       };
     case MemberState.SYNCING:

@@ -10,6 +10,7 @@ import {
   type RecoverChainRequest,
   type RemoveMemberRequest,
   type ReorderChainRequest,
+  type SetChainLengthRequest,
   type SnapshotClusterResponse,
   type TransferLeadershipResponse,
   type View,
@@ -33,6 +34,7 @@ export interface ClusterVerbs {
   drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void>;
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void>;
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void>;
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void>;
   /** Of the coordinators themselves. The new one has no vote until it has caught up. */
   joinCluster(id: string, address: string, timeoutMs: number): Promise<void>;
   removeFromCluster(id: string, timeoutMs: number): Promise<void>;
@@ -161,6 +163,13 @@ class RetriedVerbs implements ClusterVerbs {
   recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
     return this.#change(
       (client, options, callback) => client.recoverChain(request, noMetadata, options, callback),
+      timeoutMs,
+    );
+  }
+
+  setChainLength(request: SetChainLengthRequest, timeoutMs: number): Promise<void> {
+    return this.#change(
+      (client, options, callback) => client.setChainLength(request, noMetadata, options, callback),
       timeoutMs,
     );
   }

@@ -90,6 +90,9 @@ export function describeChange(before: View | undefined, after: View): string {
   }
   for (const gone of was.keys()) changes.push(`${gone} removed`);
   const isOrdered = before?.members.every((m, place) => after.members[place]?.id === m.id) ?? true;
+  if (changes.length === 0 && before !== undefined && before.length !== after.length) {
+    return `length ${after.length}`;
+  }
   if (changes.length === 0 && !isOrdered) return `order ${after.members.map(shown).join(' → ')}`;
   return changes.join(', ') || 'nothing';
 }

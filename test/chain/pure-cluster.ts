@@ -38,12 +38,15 @@ export function view(epoch: number, members: string, others = ''): View {
           storeId: new TextEncoder().encode(`store-${id}`),
           since: 0,
           drained: false,
+          spare: false,
+          note: '',
         };
       });
   return {
     chainId: 1,
     epoch,
     lineage: 1,
+    length: 0,
     clusterId: new Uint8Array(16),
     members: parse(members, MemberState.SERVING),
     others: parse(others, MemberState.OFFLINE),

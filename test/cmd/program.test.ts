@@ -112,6 +112,24 @@ t.test('a cluster by its verbs', async (t) => {
     });
   });
 
+  t.test('the chain is changed', async (t) => {
+    const chain = (...args: string[]) => run(['chain', ...args, ...at]);
+    t.match(await chain('reorder', 'node-3', 'node-1', 'node-2'), { code: 0, stderr: /→ node-1/ });
+    const members = await chain('members');
+    t.match(members.stdout, /node-3 .*head\n.*node-1 .*\n.*node-2 .*tail/);
+    t.match(await chain('reorder', 'node-1'), { code: 2, stderr: /not named: node-3, node-2/ });
+    const stale = await chain('reorder', 'node-1', 'node-2', 'node-3', '--expected-epoch', '1');
+    t.match(stale, { code: 1, stderr: /STALE_EPOCH/ });
+    t.match(await chain('drain', 'node-2'), { code: 0, stderr: /node-2 was drained/ });
+    t.match((await chain('members')).stdout, /node-2 .*drained/);
+    const recover = await chain('recover', 'node-2', '--lose', 'node-1,node-3');
+    t.match(recover, { code: 1, stderr: /LAST_SERVING: .* is heard/ });
+    t.match(await chain('add', 'node-2', lab.named('node-2').grpc), { code: 0 });
+    t.match(await chain('length', '3'), { code: 0, stderr: /up to 3/ });
+    t.match(await chain('length', 'many'), { code: 2 });
+    await lab.serving(['node-1', 'node-2', 'node-3']);
+  });
+
   t.test('a port in use names its flag', async (t) => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -6,6 +6,7 @@ import {
   onHeartbeat,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
+import { stuckMsMax } from '../../src/coordinator/limits.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
   type Member,
@@ -25,6 +26,8 @@ const member = (id: string, state: MemberState, incarnation = 1): Member => ({
   storeId: storeOf(id),
   since: 0,
   drained: false,
+  spare: false,
+  note: '',
 });
 const serving = (id: string): Member => member(id, MemberState.SERVING);
 const waiting = (id: string, incarnation = 1): Member =>
@@ -33,7 +36,7 @@ const waiting = (id: string, incarnation = 1): Member =>
 function registry(members: readonly Member[], others: readonly Member[] = []): RegistryState {
   const clusterId = Buffer.alloc(16, 7);
   const incarnations = new Map([...members, ...others].map((m) => [m.id, m.incarnation]));
-  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others };
+  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others, length: 0 };
   return { clusterId, view, incarnations, forgotten: 0 };
 }
 
@@ -56,6 +59,7 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   leaseMs: 0,
   version: '',
   process: 1,
+  stuckMs: 0,
   join: false,
   report: undefined,
   ...more,
@@ -386,4 +390,64 @@ t.test('a store of another lineage is wiped before its node joins', async (t) =>
   t.equal(look(2), '');
   t.equal(look(1), 'startSync b at 5');
   t.equal(look(0), 'startSync b at 5', 'a new store is of none');
+  const incomplete = leader(state, [
+    [beat('a'), 0],
+    [beat('b', { incomplete: true }), 0],
+  ]);
+  t.equal(incomplete.look(), 'startSync b at 5', 'one that is not whole is synced');
+});
+
+t.test('a spare joins a chain that is too short, after who is none', async (t) => {
+  const spare = (id: string): Member => ({ ...waiting(id), spare: true });
+  const beats = ['a', 'b', 's', 'u', 'n'].map((id) => [beat(id), 0] as const);
+  const look = (length: number, others: readonly Member[], members = ['a', 'b']) => {
+    const state = registry(members.map(serving), others);
+    return leader({ ...state, view: { ...state.view, length } }, beats).look();
+  };
+  const spares = [spare('s'), spare('u')];
+  t.equal(look(0, spares), '', 'no length is set');
+  t.equal(look(2, spares), '', 'it is long enough');
+  t.equal(look(3, spares), 'startSync s at 5', 'in the order in which they were added');
+  t.equal(look(3, [...spares, waiting('n')]), 'startSync n at 5');
+  t.equal(
+    look(2, [...spares, waiting('n')]),
+    'startSync n at 5',
+    'who is none joins at any length',
+  );
+  t.equal(
+    look(0, [...spares, waiting('n')], []),
+    'reinstate n at 5',
+    'a chain begins with who is none',
+  );
+  t.equal(look(0, spares, []), '');
+  t.equal(look(1, spares, []), 'reinstate s at 5');
+});
+
+t.test(
+  'who loses its place again and again is held back, where the chain can do without it',
+  async (t) => {
+    const look = (members: readonly string[], ago: number) => {
+      const state = registry(members.map(serving), [waiting('f')]);
+      const { detector, look: looks } = leader(
+        state,
+        [...members, 'f'].map((id) => [beat(id), 0] as const),
+      );
+      detector.flaps.set('f', { times: 3, at: 100_000 - ago, servingSince: undefined });
+      return looks();
+    };
+    t.equal(look(['a', 'b'], 1_999), '');
+    t.equal(look(['a', 'b'], 2_000), 'startSync f at 5');
+    t.equal(look(['a'], 0), 'startSync f at 5', 'a chain of one needs another');
+  },
+);
+
+t.test('a member whose disk is stuck is taken out, where another one is well', async (t) => {
+  const look = (stuck: Readonly<Record<string, number>>) =>
+    leader(
+      chain,
+      ['a', 'b', 'c'].map((id) => [beat(id, { stuckMs: stuck[id] ?? 0 }), 0] as const),
+    ).look();
+  t.equal(look({ b: stuckMsMax - 1 }), '');
+  t.equal(look({ b: stuckMsMax }), 'evict b at 5');
+  t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
 });

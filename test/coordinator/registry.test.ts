@@ -14,8 +14,13 @@ const storeOf = (id: string): Uint8Array => Buffer.alloc(16, id);
 const create: RegistryCommand = {
   command: { $case: 'createCluster', value: { clusterId: Buffer.alloc(16, 7), chainId: 1 } },
 };
-const add = (id: string, address = `${id}:1`, expectedEpoch = 0): RegistryCommand => ({
-  command: { $case: 'addMember', value: { id, address, expectedEpoch } },
+const add = (
+  id: string,
+  address = `${id}:1`,
+  expectedEpoch = 0,
+  spare = false,
+): RegistryCommand => ({
+  command: { $case: 'addMember', value: { id, address, spare, expectedEpoch } },
 });
 const remove = (id: string, expectedEpoch = 0): RegistryCommand => ({
   command: { $case: 'removeMember', value: { id, expectedEpoch } },
@@ -185,7 +190,7 @@ t.test('who waits can be drained, who is fed as well', async (t) => {
 t.test('an order is one of exactly the members that serve', async (t) => {
   const state = apply(pair(), add('c')).state;
   const wrong = (ids: string): string => decide(state, reorder(ids)).message;
-  t.match(wrong('a'), /b is missing; those that serve, head to tail: a b/);
+  t.match(wrong('a'), /not named: b; those that serve, head to tail: a b/);
   t.match(wrong('a b c'), /c does not serve/);
   t.match(wrong('a b a'), /a stands there twice/);
   t.equal(apply(state, reorder('a')).reason, 'BAD_REQUEST');
@@ -248,6 +253,26 @@ t.test('a drained node may be the one that a chain goes on with', async (t) => {
   const drained = apply(pair(), drain('b')).state;
   const waits = apply(drained, register('b', 2, storeOf('b'), false, 1)).state;
   t.equal(shape(apply(waits, recover('b', 'a')).state), 'b2:1 a1:5');
+});
+
+t.test('a spare stays one, also when it is another process', async (t) => {
+  const state = apply(pair(), add('s', 's:1', 0, true)).state;
+  t.equal(apply(state, add('s', 's:1', 0, true)).state, state, 'again');
+  t.equal(apply(state, add('s')).reason, 'MEMBER_EXISTS');
+  t.equal(apply(state, add('a', 'a:1', 0, true)).reason, 'MEMBER_EXISTS');
+  t.match(apply(state, register('s', 1)).state.view.others, [{ id: 's', spare: true }]);
+});
+
+t.test('the length of a chain is set once, in one epoch', async (t) => {
+  const state = pair();
+  const length = (count: number, expectedEpoch = 0): RegistryCommand => ({
+    command: { $case: 'setChainLength', value: { length: count, expectedEpoch } },
+  });
+  const set = apply(state, length(3, state.view.epoch)).state;
+  t.match(set.view, { length: 3, epoch: state.view.epoch + 1 });
+  t.equal(apply(set, length(3, state.view.epoch)).state, set, 'again');
+  t.equal(apply(set, length(4, state.view.epoch)).reason, 'STALE_EPOCH');
+  t.equal(apply(set, remove('b')).state.view.length, 3, 'it stays');
 });
 
 t.test('the last serving member is never removed or evicted', async (t) => {

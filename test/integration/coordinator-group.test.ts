@@ -173,7 +173,8 @@ t.test('a coordinator that was down past the kept log comes back by a snapshot',
   const before = (await verbs.status(timeoutMs)).coordinators.find((c) => c.id === id);
   await lab.kill(id);
   for (let i = 0; i < 40; i += 1) {
-    await verbs.addMember({ id: 'spare', address: '127.0.0.1:1', expectedEpoch: 0 }, timeoutMs);
+    const spare = { id: 'spare', address: '127.0.0.1:1', spare: true, expectedEpoch: 0 };
+    await verbs.addMember(spare, timeoutMs);
     await verbs.removeMember({ id: 'spare', expectedEpoch: 0 }, timeoutMs);
   }
   lab.start(id);

@@ -142,3 +142,22 @@ tap.test(
     t.same(await differencesFromReplay(lab), []);
   },
 );
+
+tap.test('a spare waits until the chain is too short', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const client = lab.client();
+  await client.removeMember('node-3');
+  await client.addMember('node-3', lab.named('node-3').grpc, { spare: true });
+  await client.setChainLength(2);
+  const waits = await lab.until(
+    'it waits',
+    ({ others }) => others[0]?.state === MemberState.WAITING,
+  );
+  t.match(waits.others, [{ id: 'node-3', spare: true, note: /long enough/ }]);
+  await lab.kill('node-1');
+  await lab.serving(['node-2', 'node-3']);
+  lab.start('node-1');
+  await lab.serving(all);
+  t.same(await differencesFromReplay(lab), []);
+});

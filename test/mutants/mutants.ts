@@ -223,6 +223,38 @@ const raft: readonly Mutant[] = [
 ];
 
 const coordinator: readonly Mutant[] = [
+  one(
+    'an order is made on any view',
+    'R16',
+    'coordinator/registry.ts',
+    `  if (serving.every((m, place) => m.id === ids[place])) return isSo;
+  if (isStale(state, expectedEpoch)) return stale(state, expectedEpoch);`,
+    '  if (serving.every((m, place) => m.id === ids[place])) return isSo;',
+  ),
+  {
+    name: 'who is drained is taken in at once',
+    rule: 'R16',
+    edits: [
+      {
+        file: 'coordinator/registry.ts',
+        find: 'if (member.drained) return',
+        put: 'if (member.incarnation < 0) return',
+      },
+      {
+        file: 'coordinator/detector.ts',
+        find: `        !m.drained &&
+`,
+        put: '',
+      },
+    ],
+  },
+  one(
+    'a chain is recovered without members that nobody has named',
+    'R10',
+    'coordinator/registry.ts',
+    'if (lost.some((each) => !lostIds.includes(each))) {',
+    'if (lost.length === 0) {',
+  ),
   {
     name: 'silent members are removed with nobody heard',
     rule: 'R10, mutant 20',

@@ -79,8 +79,8 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       }),
     status: () =>
       Promise.resolve({ members: { 'c-1': 'h:1' }, coordinators: [], leader: 'c-1', term: 4 }),
-    addMember({ id, address, expectedEpoch }) {
-      fake.changes.push(`add ${id} ${address}${at(expectedEpoch)}`);
+    addMember({ id, address, spare, expectedEpoch }) {
+      fake.changes.push(`add ${id} ${address}${spare ? ' as a spare' : ''}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
     removeMember({ id, expectedEpoch }) {
@@ -111,6 +111,10 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
     },
     recoverChain({ id, lostIds, expectedEpoch }) {
       fake.changes.push(`recover ${id} without ${lostIds.join()}${at(expectedEpoch)}`);
+      return Promise.resolve();
+    },
+    setChainLength({ length, expectedEpoch }) {
+      fake.changes.push(`length ${length}${at(expectedEpoch)}`);
       return Promise.resolve();
     },
     close: () => undefined,
@@ -434,13 +438,46 @@ t.test('members and status of the cluster', async (t) => {
   t.same((await ask(fake, 'GET', '/v1/chain/members')).body, {
     configuration: {
       version: '7',
+      length: 0,
       members: [
-        { id: 'node-1', address: 'node-1:1', state: 'LASTSRV', incarnation: '1', drained: false },
-        { id: 'node-2', address: 'node-2:1', state: 'SERVING', incarnation: '1', drained: false },
+        {
+          id: 'node-1',
+          address: 'node-1:1',
+          state: 'LASTSRV',
+          incarnation: '1',
+          drained: false,
+          spare: false,
+          note: '',
+        },
+        {
+          id: 'node-2',
+          address: 'node-2:1',
+          state: 'SERVING',
+          incarnation: '1',
+          drained: false,
+          spare: false,
+          note: '',
+        },
       ],
       others: [
-        { id: 'node-3', address: 'node-3:1', state: 'JOINING', incarnation: '1', drained: false },
-        { id: 'node-9', address: 'node-9:1', state: 'WAITING', incarnation: '1', drained: false },
+        {
+          id: 'node-3',
+          address: 'node-3:1',
+          state: 'JOINING',
+          incarnation: '1',
+          drained: false,
+          spare: false,
+          note: '',
+        },
+        {
+          id: 'node-9',
+          address: 'node-9:1',
+          state: 'WAITING',
+          incarnation: '1',
+          drained: false,
+          spare: false,
+          note: '',
+        },
       ],
     },
   });
@@ -487,6 +524,14 @@ t.test('members and status of the cluster', async (t) => {
   t.same(fake.changes.slice(-1), ['reorder b,a at 9']);
   for (const body of ['{}', '{"ids":"a"}', '{"ids":[1]}']) {
     t.match((await order(body)).body, { code: 3, message: /^ids: / }, body);
+  }
+  await ask(fake, 'POST', '/v1/chain/members', { body: '{"id":"s","address":"h:3","spare":true}' });
+  t.same(fake.changes.slice(-1), ['add s h:3 as a spare']);
+  const length = (body: string) => ask(fake, 'PUT', '/v1/chain/length', { body });
+  t.same((await length('{"length":3}')).body, {});
+  t.same(fake.changes.slice(-1), ['length 3']);
+  for (const body of ['{}', '{"length":-1}', '{"length":1e10}']) {
+    t.match((await length(body)).body, { code: 3, message: /^length: / }, body);
   }
   const recover = (body: string) => ask(fake, 'POST', '/v1/chain/recover', { body });
   t.same((await recover('{"id":"c","lostIds":["a","b"]}')).body, {});

@@ -3,7 +3,17 @@ import { type Member, MemberState, type View } from '../../src/gen/keychaindb/v1
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 
 export function memberOf(id: string, state: MemberState, address = `${id}:1`): Member {
-  return { id, incarnation: 1, address, state, storeId: noBytes, drained: false, since: 0 };
+  return {
+    id,
+    incarnation: 1,
+    address,
+    state,
+    storeId: noBytes,
+    drained: false,
+    spare: false,
+    note: '',
+    since: 0,
+  };
 }
 
 /** A view of serving members, head first, and of others that wait. */
@@ -16,6 +26,7 @@ export function viewOf(
     chainId: 1,
     epoch,
     lineage: 1,
+    length: 0,
     clusterId: noBytes,
     members: serving.map((id) => memberOf(id, MemberState.SERVING)),
     others: others.map((id) => memberOf(id, MemberState.WAITING)),

@@ -132,11 +132,14 @@ export class World {
       storeId: new TextEncoder().encode(`store-${id}`),
       since: 0,
       drained: false,
+      spare: false,
+      note: '',
     });
     const view: View = {
       chainId: 1,
       epoch: 1,
       lineage: 1,
+      length: 0,
       clusterId: new Uint8Array(16),
       members: members.map((id) => member(id, MemberState.SERVING)),
       others: waiting.map((id) => member(id, MemberState.WAITING)),
@@ -716,6 +719,7 @@ const emptyState: RegistryState = {
     chainId: 1,
     epoch: 0,
     lineage: 1,
+    length: 0,
     clusterId: new Uint8Array(16),
     members: [],
     others: [],

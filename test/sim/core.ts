@@ -105,7 +105,7 @@ export class Core {
     return node === undefined || equalBytes(node.state.self.storeId, storeId);
   }
 
-  /** What an operator removed and didn't add again. */
+  /** What an operator removed or drained and didn't add again; spares have their place. */
   #addMissing(): void {
     const leader = this.#cluster
       .of('coordinator')
@@ -113,13 +113,21 @@ export class Core {
     const view = leader?.coordinator?.view;
     if (view === undefined || leader?.coordinator === undefined) return;
     const all = [...view.members, ...view.others];
+    if (view.length !== lengthMost && all.some((m) => m.spare)) {
+      const length = { length: lengthMost, expectedEpoch: 0 };
+      leader.coordinator.setChainLength(length, 1_000).catch(() => undefined);
+    }
     for (const id of this.nodes) {
-      if (all.some((m) => m.id === id)) continue;
-      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      const known = all.find((m) => m.id === id);
+      if (known !== undefined && !known.drained) continue;
+      const added = { id, address: addressOf(id), spare: known?.spare ?? false, expectedEpoch: 0 };
       leader.coordinator.addMember(added, 1_000).catch(() => undefined);
     }
   }
 }
+
+/** Members of a chain that every spare has a place in. */
+const lengthMost = 64;
 
 /** A majority of coordinators, proxies, and of these nodes at least one. */
 function partOf(

@@ -20,6 +20,11 @@ export const mustMeet = [
   'traced write',
   'coordinator snapshot taken',
   'coordinator snapshot sent',
+  'drained',
+  'reordered',
+  'reordered while one joins',
+  'spare taken in',
+  'recover refused',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

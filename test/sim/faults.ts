@@ -1,3 +1,5 @@
+import { KeychainError } from '../../src/base/errors.js';
+import type { CoordinatorHandle } from '../../src/coordinator/runtime.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { blockKey, blockPrefix, endOfPrefix, objectPrefix } from '../../src/log/keys.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
@@ -271,10 +273,110 @@ const removeAndAdd: Fault = (weather, random) => {
   const after = random.between(0, 2_000);
   coordinator?.removeMember({ id, expectedEpoch: 0 }, 1_000).then(() => {
     cluster.schedule.after(after, () => {
-      const added = { id, address: addressOf(id), expectedEpoch: 0 };
+      const added = { id, address: addressOf(id), spare: false, expectedEpoch: 0 };
       coordinator.addMember(added, 1_000).catch(ignore);
     });
   }, ignore);
+};
+
+/** A coordinator that an operator may ask, whoever leads. */
+function asked({ cluster }: Weather, random: SeededRandom): CoordinatorHandle | undefined {
+  const up = cluster.of('coordinator').filter((place) => place.coordinator !== undefined);
+  return up.length === 0 ? undefined : random.pick(up).coordinator;
+}
+
+const refused = (): void => undefined;
+
+/** An operator drains a node, and adds it again later, or doesn't. */
+const drain: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const { id } = random.pick(cluster.of('node'));
+  weather.did('operator drains', 'operator', `drains ${id}`);
+  const coordinator = asked(weather, random);
+  const after = random.chance(0.7) ? random.between(0, 2_000) : undefined;
+  coordinator?.drainMember({ id, expectedEpoch: 0 }, 1_000).then(() => {
+    if (after === undefined) return;
+    cluster.schedule.after(after, () => {
+      const added = { id, address: addressOf(id), spare: false, expectedEpoch: 0 };
+      coordinator.addMember(added, 1_000).catch(refused);
+    });
+  }, refused);
+};
+
+/** A node is told to end: it drains itself first, and ends whatever came of it; it is started again. */
+const endNode: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const place = pickUp(weather, random, cluster.of('node'));
+  if (place === undefined) return;
+  const { id, process } = place;
+  weather.did('node ends', id, 'is told to end');
+  const end = (): void => {
+    if (place.process === process) cluster.crash(place, false);
+    weather.restartSoon(random, place);
+  };
+  const coordinator = asked(weather, random);
+  const drained = coordinator?.drainMember({ id, expectedEpoch: 0 }, 500) ?? Promise.resolve();
+  const answersOn = random.between(0, 200);
+  drained.then(() => cluster.schedule.after(answersOn, end), end);
+};
+
+/** An operator gives the chain another order: on the view that it has seen, or on one that is over. */
+const reorder: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const coordinator = asked(weather, random);
+  const view = coordinator?.view;
+  if (coordinator === undefined || view === undefined) return;
+  const left = view.members.filter((m) => m.state === MemberState.SERVING).map((m) => m.id);
+  const ids: string[] = [];
+  while (left.length > 0) ids.push(...left.splice(random.int(left.length), 1));
+  if (ids.length < 2) return;
+  const expectedEpoch = random.chance(0.3) ? view.epoch - 1 : view.epoch;
+  weather.did('operator reorders', 'operator', `orders ${ids.join()} on ${expectedEpoch}`);
+  cluster.ghost.orders.add(expectedEpoch + 1);
+  coordinator.reorderChain({ ids, expectedEpoch }, 1_000).catch(refused);
+};
+
+/** An operator makes a node a spare, and says how long the chain shall be. */
+const spares: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const coordinator = asked(weather, random);
+  const nodes = cluster.of('node');
+  const { id } = random.pick(nodes);
+  const length = random.int(nodes.length + 1);
+  weather.did('operator keeps spares', 'operator', `${id} as a spare, length ${length}`);
+  coordinator?.setChainLength({ length, expectedEpoch: 0 }, 1_000).catch(refused);
+  coordinator?.removeMember({ id, expectedEpoch: 0 }, 1_000).then(() => {
+    const added = { id, address: addressOf(id), spare: true, expectedEpoch: 0 };
+    coordinator.addMember(added, 1_000).catch(refused);
+  }, refused);
+};
+
+/** All that serve die, and an operator gives them up too soon, but for one that it doesn't name. */
+const recover: Fault = (weather, random) => {
+  const { cluster } = weather;
+  const first = asked(weather, random);
+  const { id } = random.pick(cluster.of('node'));
+  weather.did('operator recovers', 'operator', `would go on with ${id} alone`);
+  const ask = (): void => {
+    const coordinator = asked(weather, random);
+    const serving = coordinator?.view?.members.filter((m) => m.state === MemberState.SERVING) ?? [];
+    const lostIds = serving.slice(1).map((m) => m.id);
+    coordinator?.recoverChain({ id, lostIds, expectedEpoch: 0 }, 1_000).catch((error: unknown) => {
+      const isUnnamed = error instanceof KeychainError && error.message.includes('--lose');
+      if (isUnnamed) cluster.coverage.count('recover refused');
+    });
+  };
+  const die = (): void => {
+    for (const place of cluster.of('node')) {
+      if (place.id === id) continue;
+      cluster.crash(place, random.chance(0.5));
+      const after = random.between(2_000, 4_000);
+      weather.later(after, () => cluster.isDown(place) && cluster.start(place));
+    }
+    weather.later(random.between(800, 1_900), ask);
+  };
+  const soon = random.between(50, 400);
+  first?.drainMember({ id, expectedEpoch: 0 }, 1_000).then(() => weather.later(soon, die), refused);
 };
 
 /** The wall clock of a process is set; its monotonic clock goes on. */
@@ -451,6 +553,11 @@ const faults = {
   clog,
   'bad weather': badWeather,
   'operator removes and adds': removeAndAdd,
+  'operator drains': drain,
+  'node ends': endNode,
+  'operator reorders': reorder,
+  'operator keeps spares': spares,
+  'operator recovers': recover,
   'wall clock jumps': wallJump,
   'disk stalls': slowDisk,
   'disk fails': failingDisk,
@@ -482,6 +589,10 @@ const ofCoordinators: readonly FaultKind[] = [
   'bad weather',
   'operator removes and adds',
   'operator removes and adds',
+  'operator drains',
+  'operator reorders',
+  'operator reorders',
+  'operator keeps spares',
 ];
 
 /** The faults of a run, of a mix that the seed draws (swarm testing: not every kind in every run). */

@@ -51,6 +51,10 @@ export class Ghost {
   readonly committed: GhostEntry[] = [];
   readonly requests = new Map<string, number>();
   readonly nodes = new Map<string, Watched>();
+  /** Epochs in which an operator may give another order: those after the epochs that it named. */
+  readonly orders = new Set<number>();
+  /** Epoch of an order whose members have not all reconciled with their new predecessors. */
+  #ordered = 0;
   /** Newest view that any coordinator has applied. */
   decided: View | undefined;
   readonly #views = new Map<number, string>();
@@ -298,7 +302,7 @@ export class Ghost {
       );
     }
     check(authorities <= 1, 'invariant 5', 'one authority', { authorities });
-    this.#checkOrder();
+    if (this.#isInOrder()) this.#checkOrder();
   }
 
   /** Invariant 6: of two live members of the newest view the later one's log is a prefix of the earlier's. */
@@ -371,6 +375,17 @@ export class Ghost {
         epoch: after.epoch,
       },
     );
+    check(
+      after.members.every((m) => !m.drained),
+      'invariant 11',
+      'who is drained is not taken in',
+      { epoch: after.epoch },
+    );
+    // No operator of the simulator may give up what is lost: each of them forgets to name one.
+    check(after.lineage === before.lineage, 'operator', 'nothing is given up that was not named', {
+      epoch: after.epoch,
+    });
+    this.#operated(before, after);
     const names = new Set(is.map(nameKey));
     const gone = was.filter((m) => !names.has(nameKey(m)));
     const [sole] = is;
@@ -409,7 +424,42 @@ export class Ghost {
     }
     if (gone.length > 0 && is.length === 1) this.#coverage.count('last of a chain served alone');
   }
+
+  /** What an operator did. */
+  #operated(before: View, after: View): void {
+    const [was, is] = [servingOf(before), servingOf(after)];
+    const wasIn = (m: Member): boolean => before.members.some((o) => o.id === m.id);
+    if (after.others.some((m) => m.drained && wasIn(m))) this.#coverage.count('drained');
+    if (after.members.some((m) => m.spare && !wasIn(m))) this.#coverage.count('spare taken in');
+    const stayed = is.every((m) => was.some((o) => nameKey(o) === nameKey(m)));
+    const isPermuted = was.length === is.length && stayed && !sameOrder(was, is);
+    if (!isPermuted || after.epoch !== before.epoch + 1) return;
+    check(this.orders.has(after.epoch), 'operator', 'an order is made on the view that it names', {
+      epoch: after.epoch,
+    });
+    this.#ordered = after.epoch;
+    this.#coverage.count('reordered');
+    if (after.members.length > is.length) this.#coverage.count('reordered while one joins');
+  }
+
+  /** Until each has reconciled with its new predecessor a new order says nothing of who has more (R6). */
+  #isInOrder(): boolean {
+    if (this.#ordered === 0 || this.decided === undefined) return true;
+    const isDone = servingOf(this.decided).every((member, place) => {
+      const state = this.#live(member)?.handle.state;
+      return (
+        state?.active !== undefined &&
+        state.active.epoch >= this.#ordered &&
+        (place === 0 || state.up?.reconciled === true)
+      );
+    });
+    if (isDone) this.#ordered = 0;
+    return isDone;
+  }
 }
+
+const sameOrder = (a: readonly Member[], b: readonly Member[]): boolean =>
+  a.map(nameKey).join() === b.map(nameKey).join();
 
 function textOf(view: View): string {
   return view.members.map((m) => `${nameKey(m)}:${m.state}`).join(' ');

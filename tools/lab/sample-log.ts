@@ -49,7 +49,7 @@ export async function writeSampleLog(dir: string, options: SampleOptions): Promi
     },
   });
   const view: View = {
-    ...{ chainId: 1, epoch: 1, lineage: 1, clusterId: new Uint8Array(16).fill(9) },
+    ...{ chainId: 1, epoch: 1, lineage: 1, length: 0, clusterId: new Uint8Array(16).fill(9) },
     ...{ members: [], others: [] },
   };
   log.record(recordSeen(view), { sync: false });

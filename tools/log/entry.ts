@@ -45,7 +45,7 @@ export const nodeTypes = ['put', 'delete', 'sessions-expired', 'nothing'] as con
 export const coordinatorTypes = [
   ...['create-cluster', 'add-member', 'remove-member', 'register', 'evict', 'start-sync'],
   ...['start-join', 'promote', 'reinstate', 'leader', 'drain-member', 'change-group'],
-  ...['reorder-chain', 'recover-chain'],
+  ...['reorder-chain', 'recover-chain', 'set-chain-length'],
 ] as const;
 
 export type EntryType = string;
@@ -96,8 +96,9 @@ function coordinatorView(entry: Envelope): EntryView {
       return plainView(entry, 'create-cluster', { clusterId: toHex(clusterId), chainId });
     }
     case 'addMember': {
-      const { id, address, expectedEpoch } = command.value;
-      return member(entry, 'add-member', id, { address, ...epochOf(expectedEpoch) });
+      const { id, address, spare, expectedEpoch } = command.value;
+      const rest = { address, ...(spare ? { spare } : {}), ...epochOf(expectedEpoch) };
+      return member(entry, 'add-member', id, rest);
     }
     case 'removeMember':
     case 'drainMember': {
@@ -107,6 +108,10 @@ function coordinatorView(entry: Envelope): EntryView {
     case 'reorderChain': {
       const { ids, expectedEpoch } = command.value;
       return plainView(entry, 'reorder-chain', { ids, ...epochOf(expectedEpoch) });
+    }
+    case 'setChainLength': {
+      const { length, expectedEpoch } = command.value;
+      return plainView(entry, 'set-chain-length', { length, ...epochOf(expectedEpoch) });
     }
     case 'recoverChain': {
       const { id, lostIds, expectedEpoch } = command.value;

@@ -204,15 +204,23 @@ function viewPart(view: View): Part {
   return { text: view.epoch === 0 ? '' : text, json: viewJson(view) };
 }
 
-function viewJson({ epoch, lineage, members, others }: View): Readonly<Record<string, unknown>> {
-  return { epoch, lineage, members: members.map(memberJson), others: others.map(memberJson) };
+function viewJson(view: View): Readonly<Record<string, unknown>> {
+  const { epoch, lineage, length, members, others } = view;
+  return {
+    epoch,
+    lineage,
+    length,
+    members: members.map(memberJson),
+    others: others.map(memberJson),
+  };
 }
 
 function memberText({ id, state, drained }: Member): string {
   return `${id} ${stateName(state)}${drained ? ' drained' : ''}`;
 }
 
-function memberJson({ id, address, state, incarnation, storeId, drained }: Member): object {
+function memberJson(member: Member): object {
+  const { id, address, state, incarnation, storeId, drained, spare } = member;
   const name = stateName(state);
-  return { id, address, state: name, incarnation, storeId: toHex(storeId), drained };
+  return { id, address, state: name, incarnation, storeId: toHex(storeId), drained, spare };
 }

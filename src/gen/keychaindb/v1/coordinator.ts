@@ -63,6 +63,10 @@ export interface Member {
   readonly since: number;
   /** An operator took it out, or it is shutting down: this process is not taken in again, the next one is. */
   readonly drained: boolean;
+  /** Taken in only where the chain is shorter than View.length. */
+  readonly spare: boolean;
+  /** As it is shown to people: why it isn't taken in, though it waits. Never decided in Raft. */
+  readonly note: string;
 }
 
 /** The chain's membership, decided in Raft, one change per epoch. */
@@ -76,6 +80,8 @@ export interface View {
   readonly members: readonly Member[];
   /** WAITING and OFFLINE ones. */
   readonly others: readonly Member[];
+  /** Members that the chain is filled up to with spares; 0: spares wait. */
+  readonly length: number;
 }
 
 export interface GetMembersRequest {
@@ -92,6 +98,8 @@ export interface AddMemberRequest {
   readonly address: string;
   /** Refused with STALE_EPOCH where the view is of another epoch; 0: any. */
   readonly expectedEpoch: number;
+  /** It waits until the chain is shorter than it should be (SetChainLength). */
+  readonly spare: boolean;
 }
 
 export interface AddMemberResponse {
@@ -137,6 +145,16 @@ export interface RecoverChainRequest {
 }
 
 export interface RecoverChainResponse {
+}
+
+export interface SetChainLengthRequest {
+  /** 0: not set. */
+  readonly length: number;
+  /** As AddMemberRequest's. */
+  readonly expectedEpoch: number;
+}
+
+export interface SetChainLengthResponse {
 }
 
 export interface JoinClusterRequest {
@@ -283,6 +301,8 @@ export interface NodeHeartbeat {
   readonly version: string;
   /** The first incarnation of this process: those after it began in the same process. */
   readonly process: number;
+  /** Milliseconds since the oldest write that was handed to the disk and isn't synced yet; 0: none waits. */
+  readonly stuckMs: number;
 }
 
 export interface JoinReport {
@@ -320,6 +340,7 @@ export interface RegistryCommand {
     | { readonly $case: "drainMember"; readonly value: DrainMemberRequest }
     | { readonly $case: "reorderChain"; readonly value: ReorderChainRequest }
     | { readonly $case: "recoverChain"; readonly value: RecoverChainRequest }
+    | { readonly $case: "setChainLength"; readonly value: SetChainLengthRequest }
     | undefined;
 }
 
@@ -393,7 +414,17 @@ export interface RegistryResult {
 }
 
 function createBaseMember(): Member {
-  return { id: "", incarnation: 0, address: "", state: 0, storeId: new Uint8Array(0), since: 0, drained: false };
+  return {
+    id: "",
+    incarnation: 0,
+    address: "",
+    state: 0,
+    storeId: new Uint8Array(0),
+    since: 0,
+    drained: false,
+    spare: false,
+    note: "",
+  };
 }
 
 export const Member: MessageFns<Member> = {
@@ -418,6 +449,12 @@ export const Member: MessageFns<Member> = {
     }
     if (message.drained !== false) {
       writer.uint32(48).bool(message.drained);
+    }
+    if (message.spare !== false) {
+      writer.uint32(56).bool(message.spare);
+    }
+    if (message.note !== "") {
+      writer.uint32(66).string(message.note);
     }
     return writer;
   },
@@ -491,6 +528,22 @@ export const Member: MessageFns<Member> = {
             message.drained = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.spare = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -505,7 +558,7 @@ export const Member: MessageFns<Member> = {
 };
 
 function createBaseView(): View {
-  return { chainId: 0, epoch: 0, lineage: 0, clusterId: new Uint8Array(0), members: [], others: [] };
+  return { chainId: 0, epoch: 0, lineage: 0, clusterId: new Uint8Array(0), members: [], others: [], length: 0 };
 }
 
 export const View: MessageFns<View> = {
@@ -527,6 +580,9 @@ export const View: MessageFns<View> = {
     }
     for (const v of message.others) {
       Member.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.length !== 0) {
+      writer.uint32(56).uint32(message.length);
     }
     return writer;
   },
@@ -590,6 +646,14 @@ export const View: MessageFns<View> = {
             }
 
             message.others.push(Member.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.length = reader.uint32();
             continue;
           }
         }
@@ -698,7 +762,7 @@ export const GetMembersResponse: MessageFns<GetMembersResponse> = {
 };
 
 function createBaseAddMemberRequest(): AddMemberRequest {
-  return { id: "", address: "", expectedEpoch: 0 };
+  return { id: "", address: "", expectedEpoch: 0, spare: false };
 }
 
 export const AddMemberRequest: MessageFns<AddMemberRequest> = {
@@ -711,6 +775,9 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
     }
     if (message.expectedEpoch !== 0) {
       writer.uint32(24).uint64(message.expectedEpoch);
+    }
+    if (message.spare !== false) {
+      writer.uint32(32).bool(message.spare);
     }
     return writer;
   },
@@ -750,6 +817,14 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
             }
 
             message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.spare = reader.bool();
             continue;
           }
         }
@@ -1163,6 +1238,98 @@ export const RecoverChainResponse: MessageFns<RecoverChainResponse> = {
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
       const message = createBaseRecoverChainResponse() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSetChainLengthRequest(): SetChainLengthRequest {
+  return { length: 0, expectedEpoch: 0 };
+}
+
+export const SetChainLengthRequest: MessageFns<SetChainLengthRequest> = {
+  encode(message: SetChainLengthRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.length !== 0) {
+      writer.uint32(8).uint32(message.length);
+    }
+    if (message.expectedEpoch !== 0) {
+      writer.uint32(16).uint64(message.expectedEpoch);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetChainLengthRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetChainLengthRequest() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.length = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSetChainLengthResponse(): SetChainLengthResponse {
+  return {};
+}
+
+export const SetChainLengthResponse: MessageFns<SetChainLengthResponse> = {
+  encode(_: SetChainLengthResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetChainLengthResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetChainLengthResponse() as any;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -2254,6 +2421,7 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     leaseMs: 0,
     version: "",
     process: 0,
+    stuckMs: 0,
   };
 }
 
@@ -2318,6 +2486,9 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.process !== 0) {
       writer.uint32(136).uint64(message.process);
+    }
+    if (message.stuckMs !== 0) {
+      writer.uint32(144).uint32(message.stuckMs);
     }
     return writer;
   },
@@ -2493,6 +2664,14 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.process = longToNumber(reader.uint64());
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.stuckMs = reader.uint32();
             continue;
           }
         }
@@ -2726,6 +2905,9 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
       case "recoverChain":
         RecoverChainRequest.encode(message.command.value, writer.uint32(66).fork()).join();
         break;
+      case "setChainLength":
+        SetChainLengthRequest.encode(message.command.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2805,6 +2987,14 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
             }
 
             message.command = { $case: "recoverChain", value: RecoverChainRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.command = { $case: "setChainLength", value: SetChainLengthRequest.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -3393,6 +3583,17 @@ export const CoordinatorService = {
       Buffer.from(RecoverChainResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RecoverChainResponse => RecoverChainResponse.decode(value),
   },
+  setChainLength: {
+    path: "/keychaindb.v1.Coordinator/SetChainLength" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetChainLengthRequest): Buffer =>
+      Buffer.from(SetChainLengthRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetChainLengthRequest => SetChainLengthRequest.decode(value),
+    responseSerialize: (value: SetChainLengthResponse): Buffer =>
+      Buffer.from(SetChainLengthResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetChainLengthResponse => SetChainLengthResponse.decode(value),
+  },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
@@ -3482,6 +3683,7 @@ export interface CoordinatorServer extends UntypedServiceImplementation {
   drainMember: handleUnaryCall<DrainMemberRequest, DrainMemberResponse>;
   reorderChain: handleUnaryCall<ReorderChainRequest, ReorderChainResponse>;
   recoverChain: handleUnaryCall<RecoverChainRequest, RecoverChainResponse>;
+  setChainLength: handleUnaryCall<SetChainLengthRequest, SetChainLengthResponse>;
   joinCluster: handleUnaryCall<JoinClusterRequest, JoinClusterResponse>;
   removeFromCluster: handleUnaryCall<RemoveFromClusterRequest, RemoveFromClusterResponse>;
   transferLeadership: handleUnaryCall<TransferLeadershipRequest, TransferLeadershipResponse>;
@@ -3583,6 +3785,21 @@ export interface CoordinatorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RecoverChainResponse) => void,
+  ): ClientUnaryCall;
+  setChainLength(
+    request: SetChainLengthRequest,
+    callback: (error: ServiceError | null, response: SetChainLengthResponse) => void,
+  ): ClientUnaryCall;
+  setChainLength(
+    request: SetChainLengthRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetChainLengthResponse) => void,
+  ): ClientUnaryCall;
+  setChainLength(
+    request: SetChainLengthRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetChainLengthResponse) => void,
   ): ClientUnaryCall;
   joinCluster(
     request: JoinClusterRequest,
