@@ -58,6 +58,9 @@ async function rememberLedger(log: EventLog): Promise<Ledger> {
       }));
   }
   await rememberSessions(log, ledger);
+  // Times never go back: what the newest committed entry says may be told by no session.
+  const committed = await log.blockEndingAt(ledger.watermark.index);
+  ledger.lastAt = Math.max(ledger.lastAt, committed?.entries.at(-1)?.at ?? 0);
   for await (const block of log.read(ledger.watermark)) stageBlock(ledger, block);
   ledger.synced = ledger.last;
   return ledger;

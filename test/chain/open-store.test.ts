@@ -1,13 +1,14 @@
 import t from 'tap';
 import { noBytes } from '../../src/base/bytes.js';
 import { emptyLedger } from '../../src/chain/fold.js';
-import { recordSeen } from '../../src/chain/node-store.js';
+import { recordSeen, remember } from '../../src/chain/node-store.js';
 import { openStore } from '../../src/chain/open-store.js';
 import { ChainRecord, EntryId } from '../../src/gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import { DataFolder } from '../../src/log/data-folder.js';
 import { blockKey, metaKey } from '../../src/log/keys.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
+import { openLog } from '../../src/log/open-log.js';
 import { seal, unseal } from '../../src/log/record.js';
 import { SeededRandom } from '../sim/schedule.js';
 import { view } from './pure-cluster.js';
@@ -73,6 +74,12 @@ async function stored(members: string): Promise<MemoryEngine> {
   await log.release();
   return engine;
 }
+
+t.test('a start remembers the time of its newest entry, which no client wrote', async (t) => {
+  const { log } = await openLog({ engine: await stored('a b'), fatal });
+  const { ledger } = await remember(log);
+  t.equal(ledger?.lastAt, 1);
+});
 
 t.test('a whole store opens as it is', async (t) => {
   t.match(await open(await stored('a b')), { notices: [], last: 2 });
