@@ -53,13 +53,13 @@ for (const position of ['head', 'middle', 'tail'] as const) {
 
 tap.test('turning the chain round, and again, under load fails no request', async (t) => {
   const { lab, client, failures } = await loaded(t);
-  let ids = servingIds(await lab.serving(all));
+  let ids: readonly string[] = [];
   for (let round = 0; round < 6; round += 1) {
-    ids = round % 2 === 0 ? [...ids].reverse() : [...ids.slice(1), ...ids.slice(0, 1)];
-    const { epoch } = await client.members();
+    const { members, epoch } = await lab.serving(all);
+    const [first = '', ...rest] = members.map(({ id }) => id);
+    ids = round % 2 === 0 ? [...rest.reverse(), first] : [...rest, first];
     await client.reorderChain(ids, { expectedEpoch: epoch });
-    const view = await lab.until('in order', (v) => servingIds(v).join() === ids.join());
-    t.equal(view.epoch, epoch + 1);
+    await lab.until('in order', (view) => servingIds(view).join() === ids.join());
     // The new tail commits: a write of this epoch is acknowledged.
     await client.put('round', `${round}`);
     t.equal(Buffer.from((await client.get('round'))?.value ?? []).toString(), `${round}`);
