@@ -7,6 +7,7 @@ import type {
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { GroupChange } from '../gen/keychaindb/v1/raft.js';
 import type { ProposeOutcome, RaftMember } from '../raft/raft.js';
+import { noLeaderMs, noLeaderMsMax } from './limits.js';
 import { checkMember } from './member-name.js';
 import type { RegistryMachine } from './registry-machine.js';
 import { encodeRegistry } from './snapshot.js';
@@ -22,8 +23,6 @@ export interface GroupOptions {
   readonly askStatus: AskStatus;
 }
 
-/** Milliseconds between two tries while there is no leader, or another change is under way. */
-const retryMs = 50;
 /** Milliseconds that another coordinator may take to say how it is. */
 const statusMs = 500;
 
@@ -56,7 +55,7 @@ export class CoordinatorGroup {
     });
     const until = clock.monotonic() + timeoutMs;
     while (raft.status.leader === undefined && clock.monotonic() < until) {
-      await pause(clock, retryMs);
+      await pause(clock, noLeaderMs);
     }
     return raft.status.leader ?? '';
   }
@@ -64,12 +63,12 @@ export class CoordinatorGroup {
   /** ReadIndex: what is applied here is then as new as this call. */
   async settleReads(timeoutMs: number): Promise<void> {
     const { raft, clock } = this.#options;
-    const until = clock.monotonic() + timeoutMs;
+    const until = clock.monotonic() + Math.min(timeoutMs, noLeaderMsMax);
     for (;;) {
       const remaining = until - clock.monotonic();
       const outcome = await raft.read({ timeoutMs: Math.max(1, remaining) });
       if (outcome.type === 'current') return;
-      if (outcome.reason !== 'NO_LEADER' || clock.monotonic() + retryMs >= until) {
+      if (outcome.reason !== 'NO_LEADER' || clock.monotonic() + noLeaderMs >= until) {
         throw new KeychainError(
           outcome.reason,
           outcome.reason === 'NO_LEADER'
@@ -77,7 +76,7 @@ export class CoordinatorGroup {
             : `${raft.id} takes no more reads of the group now`,
         );
       }
-      await pause(clock, retryMs);
+      await pause(clock, noLeaderMs);
     }
   }
 
@@ -127,18 +126,19 @@ export class CoordinatorGroup {
     isDone: () => boolean = () => false,
   ): Promise<void> {
     const { raft, clock } = this.#options;
-    const until = clock.monotonic() + timeoutMs;
+    const from = clock.monotonic();
+    const until = from + Math.min(timeoutMs, noLeaderMsMax);
     for (;;) {
-      const remaining = Math.max(1, until - clock.monotonic());
+      const remaining = Math.max(1, from + timeoutMs - clock.monotonic());
       const outcome = await raft.change(change, { timeoutMs: remaining });
       if (outcome.type === 'applied' || isDone()) return;
-      if (!isPassing(outcome) || clock.monotonic() + retryMs >= until) {
+      if (!isPassing(outcome) || clock.monotonic() + noLeaderMs >= until) {
         // Who hands over may hear of the next leader a moment later.
-        if (outcome.type === 'unknown') await pause(clock, retryMs);
+        if (outcome.type === 'unknown') await pause(clock, noLeaderMs);
         if (isDone()) return;
         throw refusalOf(outcome, change, raft);
       }
-      await pause(clock, retryMs);
+      await pause(clock, noLeaderMs);
     }
   }
 }

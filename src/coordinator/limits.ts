@@ -5,8 +5,9 @@ export const addressBytesMax = 261;
 export const removedIdsMax = 1_000;
 /** Looks at the nodes in one heartbeat interval. */
 export const ticksPerHeartbeat = 4;
-/** Milliseconds between two tries of a command while there is no leader. */
+/** Milliseconds between two tries of a command while there is no leader, and how long it is tried: callers try too. */
 export const noLeaderMs = 50;
+export const noLeaderMsMax = 800;
 /** Milliseconds that a change of the leader's own may take before it looks again. */
 export const commandTimeoutMs = 2_000;
 /** Members that a chain may be filled up to: every one of them stores every write. */

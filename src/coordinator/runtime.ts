@@ -38,6 +38,7 @@ import {
   chainLengthMax,
   commandTimeoutMs,
   noLeaderMs,
+  noLeaderMsMax,
   servingMin,
   ticksPerHeartbeat,
 } from './limits.js';
@@ -255,7 +256,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
     this.#proposedAt ??= this.#clock.monotonic();
     let outcome = await raft.propose(payload, { timeoutMs });
     // Nothing was done: while leadership changes hands it is asked for again.
-    while (isLeaderless(outcome) && this.#clock.monotonic() + noLeaderMs < deadline) {
+    const patience = Math.min(deadline, this.#clock.monotonic() + noLeaderMsMax) - noLeaderMs;
+    while (isLeaderless(outcome) && this.#clock.monotonic() < patience) {
       await pause(this.#clock, noLeaderMs);
       outcome = await raft.propose(payload, { timeoutMs: deadline - this.#clock.monotonic() });
     }
@@ -324,8 +326,13 @@ class CoordinatorRuntime implements CoordinatorHandle {
       if (!taken) channel.close('the node does not keep up');
     };
     let noticed = '';
-    const views = this.view$.subscribe((view) => push(view));
-    views.add(this.#group$.subscribe(() => push(this.view)));
+    let shownAt = 0;
+    const show = (view: View | undefined): void => {
+      shownAt = this.#clock.monotonic();
+      push(view);
+    };
+    const views = this.view$.subscribe(show);
+    views.add(this.#group$.subscribe(() => show(this.view)));
     return {
       message: (beat: NodeHeartbeat): void => {
         const notice = this.#noticeFor(beat);
@@ -337,6 +344,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
           push(undefined, '', highestIncarnation(this.#options.registry.state, beat.id));
           return;
         }
+        // Where the view was lost on its way, and no other member tells it either (R1).
+        const isLate = beat.seenEpoch < (this.view?.epoch ?? 0);
+        const sinceMs = this.#clock.monotonic() - shownAt;
+        if (isLate && sinceMs > 2 * this.#options.timing.heartbeatMs) show(this.view);
         const before = this.#detector.heard.get(beat.id);
         onHeartbeat(this.#detector, beat, this.#clock.monotonic());
         const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;

@@ -55,6 +55,8 @@ export interface ClusterVerbsOptions {
 
 /** Milliseconds that one address is waited for before the next is asked. */
 const verbAttemptMs = 1_500;
+/** Milliseconds without which a change isn't tried again. */
+const changeAttemptMsMin = 250;
 /** Milliseconds between two rounds over all addresses. */
 const roundPauseMs = 100;
 
@@ -221,6 +223,8 @@ class RetriedVerbs implements ClusterVerbs {
       const remaining = deadline - this.#clock.monotonic();
       const client = this.#clients[this.#preferred]?.[1];
       if (remaining <= 0 || client === undefined) break;
+      // An attempt that is cut short would make of a certain refusal a change that may have been made.
+      if (isChange && attempt > 1 && remaining < changeAttemptMsMin) break;
       const answer = await this.#once(client, verb, Math.min(verbAttemptMs, remaining));
       if (answer.type === 'answered') return answer.response;
       const { error, isCertain } = answer;

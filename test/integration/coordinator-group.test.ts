@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -195,3 +195,62 @@ t.test('a coordinator that was down past the kept log comes back by a snapshot',
     await lab.client().members(),
   );
 });
+
+t.test(
+  'after a majority is lost for ever one coordinator begins anew from a snapshot',
+  async (t) => {
+    const lab = await Lab.start();
+    t.teardown(() => lab.stop());
+    const dir = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+    t.teardown(() => rm(dir, { recursive: true, force: true }));
+    const client = lab.client();
+    await client.put('key', 'value');
+    const [proxy] = lab.of('proxy');
+    const saved = join(dir, 'saved');
+    const run = (...args: readonly string[]) =>
+      spawnSync(process.execPath, [main, 'cluster', ...args], { encoding: 'utf8' });
+    t.equal(run('snapshot', saved, '--endpoints', proxy?.grpc ?? '').status, 0);
+    t.match(run('snapshot', saved, '--endpoints', proxy?.grpc ?? ''), {
+      status: 2,
+      stderr: /exist/,
+    });
+    const [first, ...lost] = lab.of('coordinator');
+    for (const { id } of [first, ...lost].flatMap((c) => (c === undefined ? [] : [c]))) {
+      await lab.kill(id);
+    }
+    const listen = first?.grpc ?? '';
+    const restore = (from: string, id: string, ...more: readonly string[]) => {
+      const to = ['--id', id, '--listen', listen, '--data-dir', join(dir, id)];
+      return run('restore', '--from', from, ...to, ...more);
+    };
+    t.match(restore(saved, 'c9'), { status: 2, stderr: /--lossy/ });
+    t.match(restore(saved, 'coordinator-2', '--lossy'), { status: 1, stderr: /MEMBER_REMOVED/ });
+    t.match(restore(main, 'c9', '--lossy'), { status: 2, stderr: /no snapshot of coordinators/ });
+    // The folder of one that is left says the same as what was saved.
+    t.match(restore(first?.dataDir ?? '', 'c8', '--lossy'), { status: 0, stderr: /Start it/ });
+    t.match(restore(saved, 'c9', '--lossy'), { status: 0, stderr: /Start it/ });
+    t.match(restore(saved, 'c9', '--lossy'), { status: 2, stderr: /not empty/ });
+    const args = ['coordinator', '--id', 'c9', '--listen', listen, '--http', '127.0.0.1:0'];
+    args.push('--data-dir', join(dir, 'c9'), '--initial-cluster', `c9=${listen}`);
+    const child = spawn(process.execPath, [main, ...args], {
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    // Nodes and proxy find it where the old one was; the chain changes again, and has lost nothing.
+    const direct = lab.client({ endpoints: [listen] });
+    await until(async () => servingIds(await direct.members()).length === 3);
+    await lab.kill('node-2');
+    await until(async () => !servingIds(await direct.members()).includes('node-2'));
+    t.equal(Buffer.from((await client.get('key'))?.value ?? []).toString(), 'value');
+    await client.put('key', 'newer');
+  },
+);
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    if (await isSo().catch(() => false)) return;
+    if (performance.now() > deadline) throw new Error('not in time');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

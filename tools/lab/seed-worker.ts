@@ -6,5 +6,6 @@ process.on('message', async ({ seed, options }: { seed: number; options: SimOpti
   const { events, operations, simulatedMs, hash, met, failure } = await runSeed(seed, options);
   const checker = failure?.checker;
   const outcome: SeedOutcome = { seed, events, operations, simulatedMs, hash, met, checker };
-  process.send?.(outcome);
+  // Who asked may be gone: another seed has failed.
+  if (process.connected) process.send?.(outcome, () => undefined);
 });
