@@ -63,7 +63,7 @@ export class CoordinatorGroup {
   /** ReadIndex: what is applied here is then as new as this call. */
   async settleReads(timeoutMs: number): Promise<void> {
     const { raft, clock } = this.#options;
-    const until = clock.monotonic() + Math.min(timeoutMs, noLeaderMsMax);
+    const until = clock.monotonic() + Math.min(timeoutMs / 2, noLeaderMsMax);
     for (;;) {
       const remaining = until - clock.monotonic();
       const outcome = await raft.read({ timeoutMs: Math.max(1, remaining) });
@@ -127,7 +127,7 @@ export class CoordinatorGroup {
   ): Promise<void> {
     const { raft, clock } = this.#options;
     const from = clock.monotonic();
-    const until = from + Math.min(timeoutMs, noLeaderMsMax);
+    const until = from + Math.min(timeoutMs / 2, noLeaderMsMax);
     for (;;) {
       const remaining = Math.max(1, from + timeoutMs - clock.monotonic());
       const outcome = await raft.change(change, { timeoutMs: remaining });

@@ -5,7 +5,10 @@ export const addressBytesMax = 261;
 export const removedIdsMax = 1_000;
 /** Looks at the nodes in one heartbeat interval. */
 export const ticksPerHeartbeat = 4;
-/** Milliseconds between two tries of a command while there is no leader, and how long it is tried: callers try too. */
+/**
+ * Milliseconds between two tries of a command while there is no leader, and how long it is tried
+ * at most, of half the time that there is: callers try too, and the answer has to reach them.
+ */
 export const noLeaderMs = 50;
 export const noLeaderMsMax = 800;
 /** Milliseconds that a change of the leader's own may take before it looks again. */

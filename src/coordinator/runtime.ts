@@ -256,7 +256,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     this.#proposedAt ??= this.#clock.monotonic();
     let outcome = await raft.propose(payload, { timeoutMs });
     // Nothing was done: while leadership changes hands it is asked for again.
-    const patience = Math.min(deadline, this.#clock.monotonic() + noLeaderMsMax) - noLeaderMs;
+    const patience = this.#clock.monotonic() + Math.min(timeoutMs / 2, noLeaderMsMax) - noLeaderMs;
     while (isLeaderless(outcome) && this.#clock.monotonic() < patience) {
       await pause(this.#clock, noLeaderMs);
       outcome = await raft.propose(payload, { timeoutMs: deadline - this.#clock.monotonic() });
