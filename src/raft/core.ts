@@ -39,6 +39,14 @@ import {
 import { continueTransfer, expireTransfer } from './transfer.js';
 import { type StoreRequest, Turn } from './turn.js';
 
+/**
+ * Numbers of questions to the leader are never used twice, not by the process before this one either: an answer that was
+ * under way while it restarted would answer the wrong question (B6). `chance`: in [0, 1); the numbers stay exact.
+ */
+function firstQuestion(chance: number): number {
+  return 1 + Math.floor(chance * 2 ** 32) * 2 ** 20;
+}
+
 export interface RaftStep {
   /** What the disk is asked for; done when `Stored` comes with its id. */
   readonly store: StoreRequest | undefined;
@@ -78,7 +86,7 @@ export function startState(
     proposers: new Map(),
     uncommittedBytes: 0,
     forwarded: new Map(),
-    nextProposal: 1,
+    nextQuestion: firstQuestion(chance),
     reads: [],
     askedReads: new Map(),
     readyReads: [],

@@ -26,8 +26,8 @@ export function propose(turn: Turn, proposer: Proposer, { payload, change }: Ask
     refuse(turn, proposer, 'NO_LEADER');
     return;
   }
-  const id = state.nextProposal;
-  state.nextProposal += 1;
+  const id = state.nextQuestion;
+  state.nextQuestion += 1;
   keep(state.forwarded, id, proposer.token, proposalsMax);
   const value = { id, request: undefined, payload, trace: noBytes, change };
   turn.send(state.leader, { $case: 'proposal', value }, { afterSync: false });

@@ -23,8 +23,8 @@ export function askRead(turn: Turn, token: number): void {
     return;
   }
   // A number is never used twice: an answer to an older question answers nothing (B6).
-  const id = state.nextProposal;
-  state.nextProposal += 1;
+  const id = state.nextQuestion;
+  state.nextQuestion += 1;
   keep(state.askedReads, id, token, readsMax);
   turn.send(state.leader, { $case: 'readRequest', value: { id } }, { afterSync: false });
 }

@@ -204,7 +204,8 @@ export interface RaftState {
   uncommittedBytes: number;
   /** Proposals passed on to a leader: id → token of this process. */
   forwarded: Map<number, number>;
-  nextProposal: number;
+  /** Number of the next proposal or read that is passed on to a leader. */
+  nextQuestion: number;
   /** Leader: reads that wait for a majority; oldest first. */
   reads: PendingRead[];
   /** Reads passed on to a leader: id → token of this process. */

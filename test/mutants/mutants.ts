@@ -151,6 +151,13 @@ const raft: readonly Mutant[] = [
     'state.reads.push({ reader, index: state.commit, round: state.round });',
   ),
   one(
+    'numbers of questions to the leader begin anew at a restart',
+    'B6',
+    'raft/core.ts',
+    'return 1 + Math.floor(chance * 2 ** 32) * 2 ** 20;',
+    'return 1 + 0 * chance;',
+  ),
+  one(
     'a member without a vote, as far as it knows, gives none',
     'B7',
     'raft/election.ts',

@@ -1,4 +1,5 @@
 import { noBytes } from '../../src/base/bytes.js';
+import type { RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { check } from '../sim/check.js';
 import { SeededRandom } from '../sim/schedule.js';
 import {
@@ -216,6 +217,43 @@ export const bugs: readonly Bug[] = [
       for (const message of late) group.deliver(message);
       must(m1.resolved.get(9) === undefined, 'it says nothing of now', {
         answer: m1.resolved.get(9),
+      });
+    },
+  },
+  {
+    id: 'B6',
+    name: 'an answer to a question from before a restart answers one from after it',
+    run() {
+      const random = new SeededRandom(1);
+      const group = new Group(3, { random: () => random.float() });
+      const m1 = ledBy(group);
+      const [m2] = members(group, 'm2') as [Member];
+      m2.read(7);
+      carry(group, 'm2', 'm1');
+      for (let i = 0; i < 2; i += 1) {
+        carry(group, 'm1', 'm3');
+        group.member('m3').sync();
+        carry(group, 'm3', 'm1');
+      }
+      const isLate = (m: RaftMessage): boolean => m.message?.$case === 'readResult';
+      const late = group.messages.filter(isLate);
+      must(late.length === 1, 'm1 has answered, and the answer is late');
+      group.messages = group.messages.filter((m) => !isLate(m));
+      m2.crash();
+      m1.propose(1, 'newer');
+      group.settle();
+      m2.restart();
+      group.now += heartbeatMs;
+      m1.tick();
+      group.settle();
+      m2.read(8);
+      for (const message of late) group.deliver(message);
+      must(m2.resolved.get(8) === undefined, 'it is another question', {
+        answer: m2.resolved.get(8),
+      });
+      group.settle();
+      must(m2.resolved.get(8) === 'read at 2', 'which has its own answer', {
+        answer: m2.resolved.get(8),
       });
     },
   },

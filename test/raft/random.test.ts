@@ -1,7 +1,8 @@
 import t from 'tap';
 import { walk } from './walk.js';
 
-const first = Number(process.env['KEYCHAINDB_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+// CI walks the same ways every time; `KEYCHAINDB_SEED=$RANDOM` walks others.
+const first = Number(process.env['KEYCHAINDB_SEED'] ?? 1);
 const seeds = 1_000;
 
 t.test('random walks keep every invariant and end in a group that commits', async (t) => {
