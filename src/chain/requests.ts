@@ -76,7 +76,7 @@ export class Requests {
         end();
       },
       (error: unknown) => {
-        for (const { token } of reads) this.#pending.fail(token, KeychainError.from(error));
+        for (const { token } of reads) this.#notLoaded(token, error);
         end();
       },
     );
@@ -122,9 +122,17 @@ export class Requests {
       (error: unknown) => {
         this.#loadingBytes -= bytes;
         write.end?.();
-        this.#pending.fail(token, KeychainError.from(error));
+        this.#notLoaded(token, error);
       },
     );
+  }
+
+  /** A record that is damaged stays so: the core hears of it. */
+  #notLoaded(token: Token, thrown: unknown): void {
+    const error = KeychainError.from(thrown);
+    this.#pending.fail(token, error);
+    if (error.reason !== 'CORRUPT') return;
+    this.#give({ type: 'DamageFound', what: error.message, now: this.#clock.monotonic() });
   }
 
   /** After the loads that end in this turn, so that one turn's writes share a block. */

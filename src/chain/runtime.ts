@@ -20,6 +20,7 @@ import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
+import { type ComparePace, comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
@@ -28,18 +29,19 @@ import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
-import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
+import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
 import { Requests } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { StateScan } from './state-scan.js';
 import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
@@ -68,18 +70,13 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** How neighbours compare their states. */
+  readonly compare?: ComparePace;
   readonly telemetry?: NodeTelemetry;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
   /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
   readonly notice?: (text: string) => void;
-}
-
-/** A queue and its bound. */
-export interface Queue {
-  readonly name: string;
-  readonly length: number;
-  readonly limit: number;
 }
 
 /** Why an incarnation is over; `wipe`: its store starts from nothing. */
@@ -135,6 +132,7 @@ class NodeRuntime implements NodeHandle {
   readonly #requests: Requests;
   readonly #peers: Peers;
   readonly #links: Links;
+  readonly #scan: StateScan;
   readonly #heartbeats: Heartbeats;
   readonly #hops: Hops;
   readonly tracing: NodeTracing;
@@ -155,7 +153,8 @@ class NodeRuntime implements NodeHandle {
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
-    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered);
+    const { compare = comparePaceDefault } = options;
+    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered, compare);
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
@@ -173,6 +172,7 @@ class NodeRuntime implements NodeHandle {
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
     this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
+    this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -238,18 +238,7 @@ class NodeRuntime implements NodeHandle {
   }
 
   get queues(): readonly Queue[] {
-    const { ledger, waiting } = this.state;
-    return [
-      { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
-      { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
-      {
-        name: 'parked_reads',
-        length: waiting.unleased.length + waiting.parked.length,
-        limit: parkedReadsMax,
-      },
-      { name: 'collecting_bytes', length: this.#requests.collectingBytes, limit: stagedBytesMax },
-      { name: 'link_window_bytes', length: this.#links.windowBytes, limit: linkWindowBytesMax },
-    ];
+    return queuesOf(this.state, this.#requests.collectingBytes, this.#links.windowBytes);
   }
 
   get events$(): Observable<ChainEvent> {
@@ -392,6 +381,11 @@ class NodeRuntime implements NodeHandle {
         break;
       case 'stop':
         this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
+        break;
+      case 'readRange':
+      case 'hashRange':
+      case 'rollRange':
+        this.#scan.perform(effect);
         break;
       default:
         this.#links.perform(effect);

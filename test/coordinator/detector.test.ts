@@ -62,6 +62,9 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   stuckMs: 0,
   join: false,
   report: undefined,
+  damage: '',
+  outlier: '',
+  comparedRevision: 0,
   ...more,
 });
 

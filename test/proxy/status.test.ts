@@ -12,6 +12,7 @@ import { memberOf, viewOf } from './views.js';
 const node = (id: string, more: Partial<NodeStatus> = {}): NodeStatus => ({
   ...{ id, incarnation: 1, silentMs: 20, activeEpoch: 7, revision: 12, watermark: 12, lag: 0 },
   ...{ stagedKeys: 0, leaseMs: 800, bootWaitMs: 0, silentPeers: [], version: '0.1.0' },
+  ...{ damage: '', outlier: '', comparedRevision: 9 },
   ...more,
 });
 
