@@ -5,7 +5,7 @@ import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
-import { emptyStore, openStore } from '../chain/open-store.js';
+import { emptyDamaged, type OpenStoreOptions, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
@@ -22,13 +22,20 @@ import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { startHealthServer } from './health-server.js';
-import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
+import {
+  type CompareFlags,
+  comparePaceOf,
+  type LimitFlags,
+  limitsOf,
+  type TimingFlags,
+  timingOf,
+} from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
+export interface NodeFlags extends TimingFlags, LimitFlags, CompareFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -94,13 +101,14 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     stopped = true;
     if (signal === 'SIGTERM' && current !== undefined) await leave(current, flags, logger);
   });
-  let log = await openStore({
+  const store: OpenStoreOptions = {
     folder,
     id,
     fatal: die,
     notice: (text) => logger.warn(text),
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
-  });
+  };
+  let log = await openStore(store);
   announce(logger, listener.address, http.address);
   telemetry.begin();
   let above = 0;
@@ -130,6 +138,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      compare: comparePaceOf(flags),
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);
@@ -143,6 +152,10 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     });
     current = handle;
     const serving = handle.events$.subscribe((event) => {
+      if (event.type === 'DamageFound') {
+        const { what, outlier } = event.damage;
+        logger.error({ outlier }, outlier === '' ? `damaged: ${what}` : what);
+      }
       if (event.type !== 'Activated') {
         const isRare = rareEvents.has(event.type);
         if (isRare && logger.isLevelEnabled('debug')) logger.debug({ event }, event.type);
@@ -162,7 +175,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     const how = removal.wipe ? ' from an empty store' : '';
     logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
-    if (removal.wipe) log = await emptyStore(log, folder, die);
+    if (removal.wipe) log = await emptyDamaged(log, removal.why, store);
   }
   await listener.close();
   connections.close();

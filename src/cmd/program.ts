@@ -11,6 +11,7 @@ import { exitCodes } from './exit-codes.js';
 import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
+  addCompareFlags,
   addLimitFlags,
   addTimingFlags,
   flag,
@@ -172,13 +173,12 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  return addTelemetryFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))).action(
-    async (flags: NodeFlags) => {
-      const { runNode } = await import('./node.js');
-      await runNode(flags);
-      process.exit(exitCodes.ok);
-    },
-  );
+  addCompareFlags(addTimingFlags(coordinatorsFlag(command)));
+  return addTelemetryFlags(addLimitFlags(command)).action(async (flags: NodeFlags) => {
+    const { runNode } = await import('./node.js');
+    await runNode(flags);
+    process.exit(exitCodes.ok);
+  });
 }
 
 function proxy(): Command {
