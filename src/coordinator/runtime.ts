@@ -65,7 +65,7 @@ export interface CoordinatorHandle {
   /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
   shownView(): View;
   /** What the nodes say of themselves, as this coordinator hears it. */
-  chainStatus(): ChainStatusResponse;
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'>;
   /** These reject with KeychainError. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
@@ -176,7 +176,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return '';
   }
 
-  chainStatus(): ChainStatusResponse {
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
     return { view: this.shownView(), nodes: nodesHeard(this.#detector, this.#clock.monotonic()) };
   }
 

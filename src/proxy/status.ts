@@ -78,7 +78,8 @@ export interface Problem {
     | 'node-silent'
     | 'node-waiting'
     | 'node-joining'
-    | 'peers-apart';
+    | 'peers-apart'
+    | 'version-unknown';
   readonly id: string;
   readonly message: string;
   readonly command: string;
@@ -96,7 +97,7 @@ export function statusReport(
   const { view } = chain;
   const members = view?.members ?? [];
   const all = [...members, ...(view?.others ?? [])];
-  const problems = [...groupProblems(cluster), ...chainProblems(chain)];
+  const problems = [...groupProblems(cluster), ...chainProblems(chain), ...refusals(chain)];
   return {
     healthy: problems.length === 0,
     epoch: String(view?.epoch ?? 0),
@@ -220,6 +221,13 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
     if (found !== undefined) problems.push(found);
   }
   return problems;
+}
+
+function refusals({ refused }: ChainStatusResponse): readonly Problem[] {
+  return refused.map(({ process, message, remedy }) => ({
+    ...{ kind: 'version-unknown', id: process, passing: false },
+    ...{ message, command: remedy },
+  }));
 }
 
 function memberProblem(member: Member, heard: NodeStatus | undefined): Problem | undefined {

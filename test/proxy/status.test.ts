@@ -5,6 +5,7 @@ import {
   type Member,
   MemberState,
   type NodeStatus,
+  type RefusedProcess,
 } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { type StatusReport, statusReport } from '../../src/proxy/status.js';
 import { memberOf, viewOf } from './views.js';
@@ -27,6 +28,7 @@ function reportOf(
   nodes: readonly NodeStatus[],
   coordinators: readonly CoordinatorStatus[] = ['c1', 'c2', 'c3'].map((id) => coordinator(id)),
   leader = 'c1',
+  refused: readonly RefusedProcess[] = [],
 ): StatusReport {
   const inChain: readonly MemberState[] = [
     ...[MemberState.SERVING, MemberState.LASTSRV, MemberState.JOINING, MemberState.SYNCING],
@@ -37,7 +39,7 @@ function reportOf(
     members: members.filter(isMember),
     others: members.filter((m) => !isMember(m)),
   };
-  return statusReport({ view, nodes }, { members: {}, leader, term: 4, coordinators });
+  return statusReport({ view, nodes, refused }, { members: {}, leader, term: 4, coordinators });
 }
 
 const serving = (id: string): Member => memberOf(id, MemberState.SERVING);
@@ -66,6 +68,10 @@ t.test('a whole cluster is healthy, and each member has its place', async (t) =>
 t.test('each thing that is wrong is named, with what mends it', async (t) => {
   const two = ['a', 'b'].map(serving);
   const heard = ['a', 'b'].map((id) => node(id));
+  const newer = {
+    ...{ process: 'node d', version: '2.0' },
+    ...{ message: 'node d speaks protocol 2.0', remedy: 'upgrade coordinator c1' },
+  };
   const cases: readonly (readonly [string, StatusReport])[] = [
     ['no-chain', reportOf([], [])],
     ['node-silent c', reportOf([...two, memberOf('c', MemberState.OFFLINE)], heard)],
@@ -74,6 +80,7 @@ t.test('each thing that is wrong is named, with what mends it', async (t) => {
     ['peers-apart a', reportOf(two, [node('a', { silentPeers: ['b'] }), node('b')])],
     ['last-serving a', reportOf([memberOf('a', MemberState.LASTSRV)], [])],
     ['no-leader', reportOf(two, heard, undefined, '')],
+    ['version-unknown node d', reportOf(two, heard, undefined, 'c1', [newer])],
     [
       'coordinator-silent c2',
       reportOf(two, heard, [
