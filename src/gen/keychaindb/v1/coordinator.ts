@@ -225,6 +225,10 @@ export interface NodeStatus {
   /** Members whose promise or link it lacks. */
   readonly silentPeers: readonly string[];
   readonly version: string;
+  /** Milliseconds since its oldest write that its disk hasn't synced; 0: none waits. */
+  readonly stuckMs: number;
+  /** Milliseconds for which there has been a newer view than the one that it takes part in; 0: there is none. */
+  readonly idleMs: number;
 }
 
 export interface ClusterStatusRequest {
@@ -1820,6 +1824,8 @@ function createBaseNodeStatus(): NodeStatus {
     bootWaitMs: 0,
     silentPeers: [],
     version: "",
+    stuckMs: 0,
+    idleMs: 0,
   };
 }
 
@@ -1860,6 +1866,12 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.version !== "") {
       writer.uint32(98).string(message.version);
+    }
+    if (message.stuckMs !== 0) {
+      writer.uint32(104).uint32(message.stuckMs);
+    }
+    if (message.idleMs !== 0) {
+      writer.uint32(112).uint32(message.idleMs);
     }
     return writer;
   },
@@ -1971,6 +1983,22 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             }
 
             message.version = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.stuckMs = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.idleMs = reader.uint32();
             continue;
           }
         }
