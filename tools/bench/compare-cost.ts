@@ -60,9 +60,13 @@ try {
   const { user, system } = process.cpuUsage(cpu);
   await log.close();
   print(`${objects} objects of ${bytes} bytes in ${parts.length} parts`);
-  print(`one pass without pauses: ${seconds.toFixed(2)} s, ${Math.round(objects / seconds)} objects/s`);
+  print(
+    `one pass without pauses: ${seconds.toFixed(2)} s, ${Math.round(objects / seconds)} objects/s`,
+  );
   print(`processor: ${((user + system) / 1_000 / objects).toFixed(4)} ms an object`);
-  print(`a part: median ${median(parts).toFixed(1)} ms, longest ${Math.max(...parts).toFixed(1)} ms`);
+  print(
+    `a part: median ${median(parts).toFixed(1)} ms, longest ${Math.max(...parts).toFixed(1)} ms`,
+  );
   print(`one pass at a share of ${share}: ${(seconds / share / 60).toFixed(1)} min`);
 } finally {
   await rm(dir, { recursive: true, force: true });
