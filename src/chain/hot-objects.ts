@@ -62,7 +62,7 @@ export class HotObjects {
     this.#drop(key);
     const bytes = overheadBytes + key.length + (found?.value.byteLength ?? 0);
     if (bytes * largestPart > this.#bytesMax) return;
-    const copy = found === undefined ? undefined : { ...found, value: found.value.slice() };
+    const copy = found === undefined ? undefined : { ...found, value: new Uint8Array(found.value) };
     this.#add(key, { found: copy, bytes });
   }
 
