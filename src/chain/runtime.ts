@@ -1,6 +1,8 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
+import { toHex } from '../base/bytes.js';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
+import { objectCacheBytesDefault } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import type {
@@ -27,6 +29,7 @@ import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
+import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
 import { Links } from './links.js';
@@ -37,7 +40,7 @@ import { Peers } from './peers.js';
 import { Pending } from './pending.js';
 import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
-import { Requests } from './requests.js';
+import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
@@ -72,6 +75,8 @@ export interface NodeOptions {
   readonly limits: OperationLimits;
   /** How neighbours compare their states. */
   readonly compare?: ComparePace;
+  /** Bytes of objects that are kept in memory; 0: none. */
+  readonly objectCacheBytes?: number;
   readonly telemetry?: NodeTelemetry;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
@@ -101,6 +106,7 @@ export interface NodeHandle {
   readonly queues: readonly Queue[];
   /** Messages and entries sent to successors by this incarnation. */
   readonly linkMeter: Readonly<ForwardMeter>;
+  readonly objectCache: Readonly<Pick<HotObjects, 'bytes' | 'hits' | 'misses'>>;
   /** Every event, after it was applied. */
   readonly events$: Observable<ChainEvent>;
   inspect(hash: boolean): Promise<InspectResponse>;
@@ -159,7 +165,7 @@ class NodeRuntime implements NodeHandle {
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
     });
-    this.#objects = new Objects(log);
+    this.#objects = new Objects(log, options.objectCacheBytes ?? objectCacheBytesDefault);
     const telemetry = options.telemetry ?? { meter: new NodeMeter() };
     this.meter = telemetry.meter;
     this.meter.incarnations += 1;
@@ -181,7 +187,7 @@ class NodeRuntime implements NodeHandle {
     this.acceptSession = this.#whileOpen(
       acceptSessions(
         () => this.view,
-        (operation, answer) => this.#execute(operation, answer),
+        (operations, answer) => this.#execute(operations, answer),
       ),
     );
     this.#wire();
@@ -235,6 +241,10 @@ class NodeRuntime implements NodeHandle {
 
   get linkMeter(): Readonly<ForwardMeter> {
     return this.#links.meter;
+  }
+
+  get objectCache(): HotObjects {
+    return this.#objects.hot;
   }
 
   get queues(): readonly Queue[] {
@@ -422,7 +432,7 @@ class NodeRuntime implements NodeHandle {
       this.#guarded(() => {
         throw new KeychainError(
           'BAD_REQUEST',
-          `this node's data folder belongs to cluster ${hex(seen.clusterId)}; the coordinators are of cluster ${hex(view.clusterId)}: use another --data-dir or other --coordinators`,
+          `this node's data folder belongs to cluster ${toHex(seen.clusterId)}; the coordinators are of cluster ${toHex(view.clusterId)}: use another --data-dir or other --coordinators`,
         );
       });
       return;
@@ -444,17 +454,22 @@ class NodeRuntime implements NodeHandle {
   }
 
   execute(operation: Operation): Promise<OperationResult> {
-    return new Promise((resolve) => this.#execute(operation, resolve));
+    return new Promise((resolve) => this.#execute([operation], resolve));
   }
 
-  #execute(operation: Operation, answer: (result: OperationResult) => void): void {
+  /** Operations that came together; each is answered by itself. */
+  #execute(operations: readonly Operation[], answer: (result: OperationResult) => void): void {
     const now = this.#clock.monotonic();
-    const token = this.#pending.add(operation, now, answer);
-    const wrong = this.#closed
-      ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
-      : validateOperation(operation, this.#options.limits);
-    if (wrong !== undefined) this.#pending.fail(token, wrong);
-    else this.#requests.take(token, operation, now);
+    const taken: Taken[] = [];
+    for (const operation of operations) {
+      const token = this.#pending.add(operation, now, answer);
+      const wrong = this.#closed
+        ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
+        : validateOperation(operation, this.#options.limits);
+      if (wrong !== undefined) this.#pending.fail(token, wrong);
+      else taken.push({ token, operation });
+    }
+    this.#requests.take(taken, now);
   }
 
   inspect(hash: boolean): Promise<InspectResponse> {
@@ -481,8 +496,4 @@ class NodeRuntime implements NodeHandle {
     this.#events.complete();
     await this.#log.settled();
   }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

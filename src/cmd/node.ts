@@ -26,6 +26,7 @@ import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import {
+  type CacheFlags,
   type CompareFlags,
   comparePaceOf,
   type LimitFlags,
@@ -38,7 +39,12 @@ import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, CompareFlags, TelemetryFlags {
+export interface NodeFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompareFlags,
+    TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -148,6 +154,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
       },
       limits: limitsOf(flags),
       compare: comparePaceOf(flags),
+      objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);

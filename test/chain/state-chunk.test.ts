@@ -28,7 +28,7 @@ class Store {
 
   async open(): Promise<this> {
     this.#log = (await openLog({ engine: this.engine, fatal })).log;
-    this.#objects = new Objects(this.#log);
+    this.#objects = new Objects(this.#log, 0);
     return this;
   }
 
