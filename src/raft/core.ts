@@ -242,7 +242,8 @@ function hearLeader(turn: Turn, from: string, term: number): void {
 function answerOldTerm(turn: Turn, from: string, body: NonNullable<RaftMessage['message']>): void {
   const options = { afterSync: true };
   if (body.$case === 'appendRequest' || body.$case === 'snapshotRequest') {
-    const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };
+    // Nor its round: it may be of the process before, which counted for itself, and would confirm reads of this one (B6).
+    const value = { accepted: false, match: 0, conflict: undefined, round: 0 };
     turn.send(from, { $case: 'appendResponse', value }, options);
   } else if (body.$case === 'voteRequest') {
     const value = { preVote: body.value.preVote, granted: false };
