@@ -93,6 +93,7 @@ export function startState(
     removal: undefined,
     transfer: undefined,
     removed: false,
+    snapshotAsked: at,
     lastAt: Math.max(newest?.entries[0]?.at ?? 0, durable.snapshot?.time ?? 0),
   };
 }
@@ -288,7 +289,11 @@ export function answerApplied(
   }
   tellRemoved(turn, index);
   releaseReads(turn);
-  if (isSnapshotDue(state)) turn.effect({ type: 'takeSnapshot' });
+  // Once, though more is applied before it is made.
+  if (isSnapshotDue(state)) {
+    state.snapshotAsked = index;
+    turn.effect({ type: 'takeSnapshot' });
+  }
   return turn.effects;
 }
 
