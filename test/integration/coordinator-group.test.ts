@@ -226,6 +226,9 @@ t.test(
     t.match(restore(saved, 'c9'), { status: 2, stderr: /--lossy/ });
     t.match(restore(saved, 'coordinator-2', '--lossy'), { status: 1, stderr: /MEMBER_REMOVED/ });
     t.match(restore(main, 'c9', '--lossy'), { status: 2, stderr: /no snapshot of coordinators/ });
+    const [node] = lab.of('node');
+    t.match(restore(node?.dataDir ?? '', 'c9', '--lossy'), { status: 2, stderr: /by node node-1/ });
+    t.match(restore(dir, 'c9', '--lossy'), { status: 2, stderr: /it has no store/ });
     // The folder of one that is left says the same as what was saved.
     t.match(restore(first?.dataDir ?? '', 'c8', '--lossy'), { status: 0, stderr: /Start it/ });
     t.match(restore(saved, 'c9', '--lossy'), { status: 0, stderr: /Start it/ });

@@ -165,6 +165,13 @@ const raft: readonly Mutant[] = [
     'const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };',
   ),
   one(
+    'who says that it lacks what it had is asked again at once',
+    'B11',
+    'raft/replication.ts',
+    'if (conflict.generation === 0 && conflict.index <= progress.match) return;',
+    '',
+  ),
+  one(
     'a member without a vote, as far as it knows, gives none',
     'B7',
     'raft/election.ts',

@@ -483,6 +483,25 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    id: 'B11',
+    name: 'who says that it lacks what it had is asked again and again, as fast as it answers',
+    run() {
+      const group = new Group(3);
+      const m1 = ledBy(group, 3);
+      const { term } = m1.state.durable;
+      const value = { accepted: false, match: 0, conflict: { generation: 0, index: 1 }, round: 0 };
+      // An old answer; or one of a member whose disk was lost, which would give it to every message.
+      group.deliver({
+        ...{ from: 'm2', to: 'm1', term, clusterId: noBytes, address: '' },
+        message: { $case: 'appendResponse', value },
+      });
+      must(group.messages.length === 0, 'it is asked again at the next heartbeat, not at once');
+      m1.propose(9, 'more');
+      group.settle();
+      must(group.member('m2').applied.length === m1.applied.length, 'and is fed as before');
+    },
+  },
+  {
     id: 'B12',
     name: 'a member that was removed disturbs the others, or never learns of it',
     run() {
