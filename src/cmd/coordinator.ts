@@ -14,6 +14,7 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
+import { isFounded, readDurable } from '../raft/durable-record.js';
 import type { RaftMember } from '../raft/raft.js';
 import { startRaft } from '../raft/runtime.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -24,6 +25,7 @@ import { storageMetrics } from '../telemetry/storage-metrics.js';
 import { Connections, dialBidi, serveBidi } from '../wire/grpc-channel.js';
 import { type GrpcListener, listen } from '../wire/grpc-server.js';
 import { startHealthServer } from './health-server.js';
+import { refuseLostFolder } from './lost-folder.js';
 import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
@@ -65,6 +67,14 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     throw new KeychainError(
       'CORRUPT',
       `the log in ${dataDir} is damaged (${damage.kind}): ${damage.message}. ${id} votes no more with it. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join; never ${id} again with an empty folder`,
+    );
+  }
+  if (!isFounded(await readDurable(log))) {
+    await refuseLostFolder({ ...flags, founders, ask: askStatus(systemClock) }).catch(
+      async (error: unknown) => {
+        await log.close();
+        throw error;
+      },
     );
   }
   const connections = new Connections();

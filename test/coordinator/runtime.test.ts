@@ -42,6 +42,7 @@ function coordinatorOf(ids: readonly string[]) {
       return status$.value;
     },
     appliedEntry: { at: { generation: 1, index: 0 }, time: 0, group },
+    heard: [],
     progress: [],
     propose: async (payload) => {
       await new Promise<void>((resolve) => {

@@ -26,6 +26,7 @@ async function freeAddress(): Promise<string> {
 interface Coordinator {
   readonly id: string;
   readonly address: string;
+  readonly args: readonly string[];
   readonly child: ChildProcess;
   /** The reason of its last message, when it has ended. */
   readonly ended: Promise<string>;
@@ -53,7 +54,7 @@ async function joining(
     child.kill('SIGKILL');
     await rm(dir, { recursive: true, force: true });
   });
-  return { id, address, child, ended: once(child, 'exit').then(() => reason) };
+  return { id, address, args, child, ended: once(child, 'exit').then(() => reason) };
 }
 
 /** Resolves when the group is these, all of them with a vote, and says so at each of them. */
@@ -156,6 +157,36 @@ t.test('a coordinator that is removed while it is down says so when it comes bac
   await verbs.removeFromCluster(fourth.id, timeoutMs);
   fourth.child.kill('SIGCONT');
   t.equal(await fourth.ended, 'MEMBER_REMOVED');
+});
+
+t.test('a coordinator whose folder is gone does not vote again under its old id', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const [{ grpc: proxy = '' } = {}] = lab.of('proxy');
+  const verbs = clusterVerbs({ addresses: [proxy], clock: systemClock });
+  t.teardown(() => verbs.close());
+  const ids = lab.of('coordinator').map(({ id }) => id);
+  const fourth = await joining(t, 'coordinator-4', [proxy]);
+  await untilGroup(verbs, [...ids, fourth.id]);
+  // The leader: the next one has nothing from it, and would feed it as a new one.
+  const { leader } = await verbs.status(timeoutMs);
+  const lost = lab.named(ids.includes(leader) ? leader : 'coordinator-1');
+  await lab.kill(lost.id);
+  fourth.child.kill('SIGKILL');
+  await fourth.ended;
+  for (const [id, args] of [
+    [lost.id, lost.argv.slice(2)],
+    [fourth.id, fourth.args],
+  ] as const) {
+    const empty = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+    t.teardown(() => rm(empty, { recursive: true, force: true }));
+    const again = spawnSync(process.execPath, [main, ...args, '--data-dir', empty], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    t.equal(again.status, 1, id);
+    t.match(again.stderr, /MEMBER_EXISTS: .*cluster remove/, id);
+  }
 });
 
 t.test('a coordinator that was down past the kept log comes back by a snapshot', async (t) => {

@@ -37,7 +37,7 @@ function reportOf(
     members: members.filter(isMember),
     others: members.filter((m) => !isMember(m)),
   };
-  return statusReport({ view, nodes }, { members: {}, leader, term: 4, coordinators });
+  return statusReport({ view, nodes }, { members: {}, leader, term: 4, coordinators, heard: [] });
 }
 
 const serving = (id: string): Member => memberOf(id, MemberState.SERVING);
