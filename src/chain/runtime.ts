@@ -115,7 +115,6 @@ export interface NodeHandle {
   close(): Promise<void>;
 }
 
-/** Milliseconds between ticks, as a part of the heartbeat interval. */
 const ticksPerHeartbeat = 4;
 
 /** The shell of one chain node: inputs → step → append the events → release the effects. */
@@ -420,7 +419,9 @@ class NodeRuntime implements NodeHandle {
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
       const why = 'the coordinators have given this incarnation up';
-      this.#onRemoved({ wipe: false, why, above: push.newestIncarnation });
+      const removal = { wipe: false, why, above: push.newestIncarnation };
+      // A view that is on its way to the disk comes first: it may say that the store is to be emptied (R18).
+      void this.#log.settled().then(() => this.#onRemoved(removal));
     }
   }
 
