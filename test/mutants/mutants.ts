@@ -333,13 +333,18 @@ const comparison: readonly Mutant[] = [
     'if (blocks.length > 0) commitThrough(ledger, at, store);',
     'if (blocks.length > 0) void [commitThrough, at, store];',
   ),
-  one(
-    'what was read is taken to contain less than it may',
-    'R18',
-    'chain/state-scan.ts',
-    'return StateChunk.read(this.#log, from, to, this.#pace, this.#watermark);',
-    'const early = this.#watermark(); return StateChunk.read(this.#log, from, to, this.#pace, () => early);',
-  ),
+  {
+    name: 'what was read is taken to contain less than it may',
+    rule: 'R18',
+    edits: [
+      {
+        file: 'chain/state-chunk.ts',
+        find: 'const stored = await log.get(watermarkKey);',
+        put: 'const early = watermark(); const stored = await log.get(watermarkKey);',
+      },
+      { file: 'chain/state-chunk.ts', find: 'through: watermark(),', put: 'through: early,' },
+    ],
+  },
   one(
     'a difference is not seen',
     'R18',
