@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { status } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
@@ -20,6 +19,7 @@ import { errorHeaders } from './grpc-errors.js';
 import { parseGrpcTimeout } from './grpc-timeout.js';
 import { traceAskedHeader, traceIdHeader, traceparentHeader } from './grpc-trace.js';
 import { type Asked, failureOf, type KvHandler, type Result, type Verb } from './kv-service.js';
+import { MessageWriter } from './message-writer.js';
 import { frameHeadBytes, UnaryMessage } from './unary-message.js';
 
 /** How the messages of one unary method of KV are read and written. */
@@ -295,7 +295,7 @@ const noHead = new Uint8Array(frameHeadBytes);
 /** Bytes of a message from which on its room is given back. */
 const keptBytesMax = 64 << 10;
 /** One for all: nothing of it is left when an answer is made. */
-let writer = new BinaryWriter();
+let writer = new MessageWriter();
 
 /** The response message of a result behind its head, made in one piece. */
 function frameOf(result: Exclude<Result, { $case: 'error' }>): Uint8Array {
@@ -307,7 +307,7 @@ function frameOf(result: Exclude<Result, { $case: 'error' }>): Uint8Array {
     else DeleteResponse.encode(result.value, writer);
     frame = writer.finish();
   } finally {
-    if (frame === undefined || frame.byteLength > keptBytesMax) writer = new BinaryWriter();
+    if (frame === undefined || frame.byteLength > keptBytesMax) writer = new MessageWriter();
   }
   const bytes = frame.byteLength - frameHeadBytes;
   frame[1] = bytes >>> 24;

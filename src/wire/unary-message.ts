@@ -1,5 +1,3 @@
-import { noBytes } from '../base/bytes.js';
-
 /** Bytes before a message: whether it is compressed, and its length (gRPC over HTTP/2). */
 export const frameHeadBytes = 5;
 
@@ -9,7 +7,8 @@ export type Arrived = 'message' | 'more' | 'too large' | 'second message';
 /** Puts together the one message of a unary call from the chunks of its body, however they are cut. */
 export class UnaryMessage {
   readonly #bytesMax: number;
-  readonly #chunks: Buffer[] = [];
+  /** Chunks of a message that comes in several. */
+  #chunks: Buffer[] | undefined;
   /** Bytes in the chunks. */
   #bytes = 0;
   /** Bytes of the message that is arriving; undefined before its head is there. */
@@ -31,29 +30,42 @@ export class UnaryMessage {
   }
 
   add(chunk: Buffer): Arrived {
+    if (this.#chunks === undefined) {
+      // Mostly a body is one chunk.
+      const length = chunk.byteLength - frameHeadBytes;
+      if (this.#message === undefined && length >= 0 && chunk.readUInt32BE(1) === length) {
+        return this.#whole(chunk, length);
+      }
+      this.#chunks = [];
+    }
     this.#chunks.push(chunk);
     this.#bytes += chunk.byteLength;
     if (this.#length === undefined) {
       if (this.#bytes < frameHeadBytes) return 'more';
-      const [first = chunk] = this.#chunks;
-      const head = first.byteLength < frameHeadBytes ? Buffer.concat(this.#chunks) : first;
-      this.#length = head.readUInt32BE(1);
+      const isSplit = (this.#chunks[0]?.byteLength ?? 0) < frameHeadBytes;
+      const head = isSplit ? Buffer.concat(this.#chunks) : this.#chunks[0];
+      this.#length = head?.readUInt32BE(1) ?? 0;
       if (this.#length > this.#bytesMax) return 'too large';
     }
-    if (this.#bytes < frameHeadBytes + this.#length) return 'more';
-    return this.#message === undefined ? this.#take(this.#length) : 'second message';
-  }
-
-  #take(length: number): Arrived {
-    const [first = noBytes] = this.#chunks;
-    const all = this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks, this.#bytes);
-    const end = frameHeadBytes + length;
-    this.#message = Buffer.from(all.subarray(frameHeadBytes, end));
-    this.#chunks.length = 0;
+    const end = frameHeadBytes + this.#length;
+    if (this.#bytes < end) return 'more';
+    if (this.#message !== undefined) return 'second message';
+    const all = Buffer.concat(this.#chunks, this.#bytes);
+    this.#chunks = undefined;
     this.#bytes = 0;
     this.#length = undefined;
-    if (all.byteLength === end) return 'message';
-    const next = this.add(Buffer.from(all.subarray(end)));
+    const arrived = this.#whole(all.subarray(0, end), end - frameHeadBytes);
+    if (all.byteLength === end) return arrived;
+    const next = this.add(all.subarray(end));
     return next === 'more' ? 'message' : next;
+  }
+
+  #whole(frame: Buffer, length: number): Arrived {
+    if (length > this.#bytesMax) {
+      this.#length = length;
+      return 'too large';
+    }
+    this.#message = Buffer.from(frame.subarray(frameHeadBytes));
+    return 'message';
   }
 }

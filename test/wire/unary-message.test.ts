@@ -1,6 +1,9 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { noBytes } from '../../src/base/bytes.js';
+import { GetResponse } from '../../src/gen/keychaindb/v1/kv.js';
 import { parseGrpcTimeout } from '../../src/wire/grpc-timeout.js';
+import { MessageWriter } from '../../src/wire/message-writer.js';
 import { UnaryMessage } from '../../src/wire/unary-message.js';
 
 function frame(message: Uint8Array): Buffer {
@@ -45,6 +48,21 @@ t.test('a message too large is refused by its head, before its bytes are kept', 
   t.equal(unary.add(Buffer.from([0, 0, 0])), 'more');
   t.equal(unary.add(Buffer.from([0, 41])), 'too large');
   t.equal(unary.length, 41);
+  const atOnce = new UnaryMessage(40);
+  t.equal(atOnce.add(frame(Buffer.alloc(41))), 'too large');
+  t.equal(atOnce.length, 41);
+  t.equal(atOnce.message, undefined);
+});
+
+t.test('a number is written as the generated code writes it', async () => {
+  const any = fc.oneof(fc.nat(), fc.maxSafeNat(), fc.constantFrom(0, 2 ** 32 - 1, 2 ** 32));
+  fc.assert(
+    fc.property(any, any, (revision, version) => {
+      const message = { value: noBytes, revision, createRevision: 1, version, served: undefined };
+      const ours = GetResponse.encode(message, new MessageWriter()).finish();
+      return Buffer.from(GetResponse.encode(message).finish()).equals(ours);
+    }),
+  );
 });
 
 t.test('a message holds no view of what else was read with it', async (t) => {
