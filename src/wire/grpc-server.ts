@@ -9,6 +9,8 @@ import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
 import type { DirectCalls } from './direct-calls.js';
 import { offerStreams } from './direct-streams.js';
+import { guarded } from './grpc-handshake.js';
+import type { Handshake } from './handshake.js';
 
 export interface GrpcService {
   readonly definition: ServiceDefinition;
@@ -38,14 +40,17 @@ export async function listen(options: {
   readonly services: readonly GrpcService[];
   /** Serves calls of these services that it knows past grpc-js. */
   readonly direct?: DirectCalls;
+  /** Who this process is to its peers. */
+  readonly handshake: Handshake;
 }): Promise<GrpcListener> {
-  const { address, flag, services, direct } = options;
+  const { address, flag, services, direct, handshake } = options;
   const server = new Server({
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': messageBytesMax,
     'grpc.enable_channelz': 0,
   });
-  for (const { definition, implementation } of services) {
+  for (const service of services) {
+    const { definition, implementation } = guarded(service, handshake);
     server.addService(definition, implementation);
   }
   const health = new HealthImplementation({ '': 'NOT_SERVING' });

@@ -8,6 +8,7 @@ import {
 import { gzipSync } from 'node:zlib';
 import { ChannelCredentials, Metadata, Server, type ServiceError } from '@grpc/grpc-js';
 import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
 import { KeychainError } from '../../src/base/errors.js';
 import { messageBytesMax } from '../../src/base/limits.js';
 import { systemRandom } from '../../src/base/random.js';
@@ -26,6 +27,7 @@ import { offerStreams } from '../../src/wire/direct-streams.js';
 import { serveBidi } from '../../src/wire/grpc-channel.js';
 import { fromServiceError } from '../../src/wire/grpc-errors.js';
 import { type GrpcListener, listen } from '../../src/wire/grpc-server.js';
+import { Handshake } from '../../src/wire/handshake.js';
 import { type KvHandler, kvCalls } from '../../src/wire/kv-service.js';
 import { errorResult } from '../../src/wire/operation-error.js';
 
@@ -104,6 +106,7 @@ async function start(t: Tap, how: 'direct' | 'grpc-js'): Promise<Served> {
     address: '127.0.0.1:0',
     flag: '--listen',
     services: [{ definition: KVService, implementation }],
+    handshake: new Handshake({ process: 'test', clock: systemClock, refused: () => undefined }),
   };
   const direct = new DirectCalls(kv, systemRandom);
   const listener = await listen(how === 'direct' ? { ...options, direct } : options);
