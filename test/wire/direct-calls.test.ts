@@ -173,12 +173,18 @@ async function ask(session: ClientHttp2Session, { headers, body = [] }: Asked): 
   });
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
   stream.on('error', () => undefined);
+  const closed = closing(stream);
   for (const chunk of body) {
     await new Promise((written) => stream.write(chunk, written));
   }
   if (body.length > 0) stream.end();
-  await once(stream, 'close');
+  await closed;
   return { headers: answered, trailers, body: Buffer.concat(chunks) };
+}
+
+/** To be called before what may close it. */
+function closing(stream: ClientHttp2Stream): Promise<void> {
+  return new Promise((resolve) => stream.once('close', resolve));
 }
 
 /** What a client is told. */
@@ -316,20 +322,24 @@ t.test('a call that its client cancels is answered to nobody', async (t) => {
   const arrived = new Promise<void>((resolve) => {
     direct.kv.arrived = resolve;
   });
+  const timers = (): number =>
+    process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const before = timers();
   const stream = open(session, { 'grpc-timeout': '1M' });
   stream.on('error', () => undefined);
   stream.end(get);
   await arrived;
   stream.close(8);
-  await once(stream, 'close');
+  await closing(stream);
   const halfway = open(session, {});
   halfway.on('error', () => undefined);
   halfway.write(get.subarray(0, 7));
   halfway.close(8);
-  await once(halfway, 'close');
+  await closing(halfway);
   release();
   const next = await ask(session, { body: [get] });
   t.equal(next.trailers['grpc-status'], '0', 'the connection goes on');
+  t.equal(timers(), before, 'nothing waits for its deadline any more');
   t.equal(direct.kv.operations.length, 2, 'what was cut off halfway did not run');
 });
 
