@@ -104,7 +104,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     direct: new DirectCalls(kvHandler(proxy), systemRandom),
     handshake,
     services: [
-      { definition: KVService, implementation: kvService(proxy, systemRandom) },
+      { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },
       {
         definition: CoordinatorService,
         implementation: coordinatorService(proxy, cluster, clock),

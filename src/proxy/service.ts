@@ -26,10 +26,10 @@ export function kvHandler(proxy: ProxyHandle): KvHandler {
 }
 
 /** KV for clients: unary calls and sessions. */
-export function kvService(proxy: ProxyHandle, random: Random): KVServer {
+export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVServer {
   return {
     ...kvCalls(kvHandler(proxy), random),
-    session: serveBidi(acceptSession(proxy)),
+    session: serveBidi(acceptSession(proxy, clock)),
   };
 }
 
