@@ -190,7 +190,8 @@ export class Lab {
       demo.kill('SIGTERM');
       await ended;
     }
-    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true });
+    // A process that is ending may write its last bytes yet.
+    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 

@@ -1,0 +1,58 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { ProtocolName } from '../protocols.js';
+import type { Generated } from './generator.js';
+import type { KeyChoice } from './keys.js';
+
+/** What our own generator does. It runs as a process of its own, so that its CPU can be told apart. */
+export interface DriverPlan {
+  /** `client`: through src/client; else unary calls of grpc-js. */
+  readonly through: ProtocolName | 'client';
+  readonly addresses: readonly string[];
+  readonly connections: number;
+  readonly seconds: number;
+  /** A closed loop with so many in flight, or an open one of so many a second. */
+  readonly loop: { readonly inFlight: number } | { readonly perSecond: number };
+  /** Part of the operations that reads, 0 to 1. */
+  readonly readPart: number;
+  readonly keys: { readonly choice: KeyChoice; readonly count: number };
+  readonly valueBytes: number;
+  /** The byte that values are made of: readers tell rounds apart by it. */
+  readonly fill?: string;
+  /** Writes every key once, and ends. */
+  readonly fills?: boolean;
+  /** Reads ask this node (GetRequest.node). */
+  readonly node?: string;
+}
+
+export type DriverReport =
+  | { readonly done: Generated & { readonly codes: Readonly<Record<string, number>> } }
+  | { readonly error: string };
+
+const worker = fileURLToPath(new URL('driver-worker.js', import.meta.url));
+const running = new Set<ChildProcess>();
+
+export function endDrivers(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+export async function drive(
+  plan: DriverPlan,
+  execPath: string,
+): Promise<Generated & { readonly codes: Readonly<Record<string, number>> }> {
+  const child = fork(worker, [], { execPath });
+  running.add(child);
+  try {
+    child.send(plan);
+    const [report] = (await Promise.race([
+      once(child, 'message'),
+      once(child, 'exit').then(() => [{ error: 'the generator ended' }]),
+    ])) as [DriverReport];
+    if ('error' in report) throw new Error(report.error);
+    return report.done;
+  } finally {
+    running.delete(child);
+    child.kill('SIGKILL');
+  }
+}

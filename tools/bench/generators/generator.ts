@@ -1,0 +1,45 @@
+/** What a generator saw of its own run. */
+export interface Generated {
+  /** From its first request to its end. */
+  readonly seconds: number;
+  /** CPU of the generator itself, milliseconds. */
+  readonly cpuMs: number;
+  /** Answers that it took for good ones; a gRPC error is one to a generator that knows HTTP alone. */
+  readonly answered: number;
+  readonly failed: number;
+  readonly latency?: Latency;
+  /** Apart from each other, where there are both. */
+  readonly readLatency?: Latency;
+  readonly writeLatency?: Latency;
+  readonly reads?: number;
+  readonly writes?: number;
+}
+
+/** Milliseconds. */
+export interface Latency {
+  readonly count: number;
+  readonly mean: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+}
+
+/** So many for each of `parts`, as even as can be, none less than 1. */
+export function spread(total: number, parts: number): readonly number[] {
+  return Array.from({ length: parts }, (_, i) =>
+    Math.max(1, Math.floor(total / parts) + (i < total % parts ? 1 : 0)),
+  );
+}
+
+/** What several generators at once saw together. */
+export function together(all: readonly Generated[]): Generated {
+  const sum = (of: (one: Generated) => number): number => all.reduce((s, one) => s + of(one), 0);
+  return {
+    seconds: Math.max(...all.map(({ seconds }) => seconds)),
+    cpuMs: sum(({ cpuMs }) => cpuMs),
+    answered: sum(({ answered }) => answered),
+    failed: sum(({ failed }) => failed),
+  };
+}

@@ -1,0 +1,82 @@
+/*
+ * Benchmarks: our cluster beside etcd and the floor of Node, in turn within one run.
+ * npm run bench -- [PART…] [--rounds 3] [--seconds 3] [--node PATH] [--json FILE] …; README.md here has the parts.
+ */
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { endDrivers } from './generators/driver.js';
+import { endTools } from './generators/tool.js';
+import { stopAll } from './parts/contenders.js';
+import { parts } from './parts/parts.js';
+import { type Found, markdown } from './report.js';
+import type { Settings } from './settings.js';
+import { etcdVersion } from './systems/etcd.js';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    connections: { type: 'string', default: '6' },
+    streams: { type: 'string', default: '16' },
+    'value-bytes': { type: 'string', default: '500' },
+    keys: { type: 'string', default: '10000' },
+    node: { type: 'string', default: process.execPath },
+    json: { type: 'string' },
+  },
+});
+
+const settings: Settings = {
+  rounds: Number(values.rounds),
+  seconds: Number(values.seconds),
+  connections: Number(values.connections),
+  streams: Number(values.streams),
+  valueBytes: Number(values['value-bytes']),
+  keys: Number(values.keys),
+  node: values.node,
+  say: (text) => {
+    process.stderr.write(`${text}\n`);
+  },
+};
+
+const began = performance.now();
+const found: Found[] = [];
+let isStopping = false;
+process.once('SIGINT', () => void interrupted());
+process.once('SIGTERM', () => void interrupted());
+
+try {
+  await parts(positionals, settings, (part) => {
+    found.push(part);
+    process.stdout.write(`${markdown(part)}\n`);
+  });
+} catch (error) {
+  if (!isStopping) {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : error}\n`);
+    process.exitCode = 1;
+  }
+} finally {
+  await ended();
+}
+if (values.json !== undefined) {
+  const about = {
+    node: values.node,
+    etcd: etcdVersion() ?? null,
+    cpus: cpus().map(({ model }) => model),
+    seconds: Math.round((performance.now() - began) / 1_000),
+  };
+  await writeFile(values.json, `${JSON.stringify({ about, settings, parts: found }, null, 2)}\n`);
+}
+
+async function ended(): Promise<void> {
+  endTools();
+  endDrivers();
+  await stopAll();
+}
+
+async function interrupted(): Promise<void> {
+  isStopping = true;
+  await ended();
+  process.exit(130);
+}
