@@ -22,19 +22,20 @@ export interface Row {
   readonly refused: number;
 }
 
-/** Each case once a round, and each of them first equally often. */
+/** Each case once a round, and each of them first equally often. A round before the first warms up and counts for nothing. */
 export async function alternate(
   cases: readonly Case[],
   rounds: number,
   say: (text: string) => void,
 ): Promise<readonly Row[]> {
   const trials = cases.map((): Trial[] => []);
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = -1; round < rounds; round += 1) {
     for (let turn = 0; turn < cases.length; turn += 1) {
-      const index = (round + turn) % cases.length;
+      const index = (round + 1 + turn) % cases.length;
       const one = cases[index];
       if (one === undefined) continue;
       const result = await one.run();
+      if (round < 0) continue;
       trials[index]?.push(result);
       say(
         `round ${round + 1}, ${one.name}: ${Math.round(result.perSecond)}/s, ${Math.round(result.cpuMicros)} µs`,

@@ -1,14 +1,15 @@
 /*
  * Benchmarks: our cluster beside etcd and the floor of Node, in turn within one run.
- * npm run bench -- [PART…] [--rounds 3] [--seconds 3] [--node PATH] [--json FILE] …; README.md here has the parts.
+ * npm run bench -- [PART…|--all] [--rounds 3] [--seconds 3] [--node PATH] [--json FILE] [--markdown] …: README.md here.
  */
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { endDrivers } from './generators/driver.js';
 import { endTools } from './generators/tool.js';
+import { goalTable } from './goals.js';
 import { stopAll } from './parts/contenders.js';
-import { parts } from './parts/parts.js';
+import { chosen, runParts } from './parts/parts.js';
 import { type Found, markdown } from './report.js';
 import type { Settings } from './settings.js';
 import { etcdVersion } from './systems/etcd.js';
@@ -23,6 +24,12 @@ const { values, positionals } = parseArgs({
     'value-bytes': { type: 'string', default: '500' },
     keys: { type: 'string', default: '10000' },
     node: { type: 'string', default: process.execPath },
+    share: { type: 'string', default: '0.1' },
+    'soak-minutes': { type: 'string', default: '10' },
+    'sync-keys': { type: 'string', default: '100000' },
+    'restart-keys': { type: 'string', default: '1000000' },
+    all: { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
     json: { type: 'string' },
   },
 });
@@ -35,6 +42,10 @@ const settings: Settings = {
   valueBytes: Number(values['value-bytes']),
   keys: Number(values.keys),
   node: values.node,
+  share: Number(values.share),
+  soakMinutes: Number(values['soak-minutes']),
+  syncKeys: Number(values['sync-keys']),
+  restartKeys: Number(values['restart-keys']),
   say: (text) => {
     process.stderr.write(`${text}\n`);
   },
@@ -47,10 +58,11 @@ process.once('SIGINT', () => void interrupted());
 process.once('SIGTERM', () => void interrupted());
 
 try {
-  await parts(positionals, settings, (part) => {
+  await runParts(chosen(positionals, values.all), settings, (part) => {
     found.push(part);
     process.stdout.write(`${markdown(part)}\n`);
   });
+  if (values.markdown) process.stdout.write(markdown(goalTable(found)));
 } catch (error) {
   if (!isStopping) {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : error}\n`);

@@ -8,12 +8,18 @@ export interface Protocol {
   /** `node`: to be answered by this one, where the system knows such a thing. */
   get(key: string, node?: string): Uint8Array;
   put(key: string, value: Uint8Array): Uint8Array;
-  /** The value in an answered read; undefined where there is none. */
-  value(answer: Uint8Array): Uint8Array | undefined;
+  found(answer: Uint8Array): FoundValue;
   readonly http: {
     readonly read: HttpShape;
     readonly write: HttpShape;
   };
+}
+
+export interface FoundValue {
+  /** Undefined where the key is absent. */
+  readonly value: Uint8Array | undefined;
+  /** The tail was asked. */
+  readonly isDirty: boolean;
 }
 
 /** A request over HTTP; `KEY` stands for the key, `VALUE` for the value in base64. */
@@ -33,7 +39,10 @@ export const protocols: Readonly<Record<ProtocolName, Protocol>> = {
     get: (key, node = '') => GetRequest.encode({ key: Buffer.from(key), node }).finish(),
     put: (key, value) =>
       PutRequest.encode({ key: Buffer.from(key), value, request: undefined }).finish(),
-    value: (answer) => GetResponse.decode(answer).value,
+    found: (answer) => {
+      const { value, served } = GetResponse.decode(answer);
+      return { value, isDirty: served?.askedTail === true };
+    },
     http: {
       read: { method: 'GET', path: '/v1/keys/KEY', body: '', isKeyBase64: false },
       write: {
@@ -51,9 +60,9 @@ export const protocols: Readonly<Record<ProtocolName, Protocol>> = {
     get: (key) => new BinaryWriter().uint32(10).bytes(Buffer.from(key)).finish(),
     put: (key, value) =>
       new BinaryWriter().uint32(10).bytes(Buffer.from(key)).uint32(18).bytes(value).finish(),
-    value: (answer) => {
-      const found = field(answer, 2);
-      return found === undefined ? undefined : field(found, 5);
+    found: (answer) => {
+      const kv = field(answer, 2);
+      return { value: kv === undefined ? undefined : field(kv, 5), isDirty: false };
     },
     http: {
       read: { method: 'POST', path: '/v3/kv/range', body: '{"key":"KEY"}', isKeyBase64: true },

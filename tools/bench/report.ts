@@ -6,9 +6,13 @@ export interface Found {
   readonly header: readonly string[];
   readonly rows: readonly (readonly string[])[];
   readonly notes?: readonly string[];
-  /** As numbers. */
+  /** As numbers: everything. */
   readonly data: unknown;
+  /** What a goal is about, by name. */
+  readonly figures?: Figures;
 }
+
+export type Figures = Readonly<Record<string, number>>;
 
 export function markdown({ title, header, rows, notes }: Found): string {
   return [
@@ -26,7 +30,13 @@ function tableLine(cells: readonly string[]): string {
   return `| ${cells.join(' | ')} |`;
 }
 
-export function comparisonTable(title: string, unit: string, rows: readonly Row[]): Found {
+/** `figure`: what a goal calls the throughput of a row to the fastest peer's, before the row's name. */
+export function comparisonTable(
+  title: string,
+  unit: string,
+  rows: readonly Row[],
+  figure?: string,
+): Found {
   return {
     title,
     header: [
@@ -52,6 +62,13 @@ export function comparisonTable(title: string, unit: string, rows: readonly Row[
       `${row.refused}`,
     ]),
     data: rows,
+    figures: Object.fromEntries(
+      rows.flatMap(({ name, throughputRatio }) =>
+        figure === undefined || throughputRatio === undefined
+          ? []
+          : [[`${figure}: ${name}`, throughputRatio]],
+      ),
+    ),
   };
 }
 

@@ -12,5 +12,10 @@ export interface Settings {
   readonly keys: number;
   /** The Node that runs our processes, the floor and our generator. */
   readonly node: string;
+  /** Of one CPU, that each node of a growing chain gets. */
+  readonly share: number;
+  readonly soakMinutes: number;
+  readonly syncKeys: number;
+  readonly restartKeys: number;
   readonly say: (text: string) => void;
 }

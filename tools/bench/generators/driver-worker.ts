@@ -13,7 +13,8 @@ const timeoutMs = 20_000;
 
 /** Runs one operation; rejects with the code of what it was refused with. */
 interface Asker {
-  read(key: string): Promise<unknown>;
+  /** True where the tail was asked. */
+  read(key: string): Promise<boolean>;
   write(key: string, value: Uint8Array): Promise<unknown>;
   close(): void;
 }
@@ -59,7 +60,12 @@ async function fill({ keys }: DriverPlan, asker: Asker, value: Uint8Array): Prom
 async function measured(plan: DriverPlan, asker: Asker, value: Uint8Array): Promise<DriverReport> {
   const choose = chooser(plan.keys.choice, plan.keys.count, Math.random);
   const all = new Latencies();
-  const [reading, writing] = [new Latencies(), new Latencies()];
+  const [reading, writing, dirty, failing] = Array.from({ length: 4 }, () => new Latencies()) as [
+    Latencies,
+    Latencies,
+    Latencies,
+    Latencies,
+  ];
   const codes: Record<string, number> = {};
   let failed = 0;
   /** @param due when its latency counts from */
@@ -67,14 +73,18 @@ async function measured(plan: DriverPlan, asker: Asker, value: Uint8Array): Prom
     const reads = plan.readPart >= 1 || Math.random() < plan.readPart;
     const key = keyOf(choose());
     try {
-      await (reads ? asker.read(key) : asker.write(key, value));
+      const isDirty = reads
+        ? await asker.read(key)
+        : await asker.write(key, value).then(() => false);
       const took = performance.now() - due;
       all.add(took);
+      if (isDirty) dirty.add(took);
       (reads ? reading : writing).add(took);
     } catch (error) {
       const code = error instanceof Refused ? error.code : String(error);
       codes[code] = (codes[code] ?? 0) + 1;
       failed += 1;
+      failing.add(performance.now() - due);
     }
   };
   const cpuBefore = process.cpuUsage();
@@ -101,6 +111,8 @@ async function measured(plan: DriverPlan, asker: Asker, value: Uint8Array): Prom
       latency: all.latency,
       readLatency,
       writeLatency,
+      dirtyLatency: dirty.latency,
+      failedLatency: failing.latency,
       reads: readLatency.count,
       writes: writeLatency.count,
     },
@@ -135,7 +147,10 @@ function throughClient({ addresses, node }: DriverPlan): Asker {
     throw new Refused(error instanceof KeychainError ? error.reason : String(error));
   };
   return {
-    read: (key) => client.get(key, node === undefined ? {} : { node }).catch(refused),
+    read: async (key) => {
+      const found = await client.get(key, node === undefined ? {} : { node }).catch(refused);
+      return found?.served?.askedTail === true;
+    },
     write: (key, value) => client.put(key, value).catch(refused),
     close: () => client.close(),
   };
@@ -178,7 +193,9 @@ function throughGrpc({ through, addresses, connections, valueBytes, node }: Driv
     read: async (key) => {
       const answer = await ask(protocol.getPath, protocol.get(key, node));
       // Every key was written with a value of this size: a read that finds another is wrong.
-      if (protocol.value(answer)?.byteLength !== valueBytes) throw new Refused('WRONG_VALUE');
+      const { value, isDirty } = protocol.found(answer);
+      if (value?.byteLength !== valueBytes) throw new Refused('WRONG_VALUE');
+      return isDirty;
     },
     write: (key, value) => ask(protocol.putPath, protocol.put(key, value)),
     close: () => {

@@ -56,3 +56,15 @@ export async function drive(
     child.kill('SIGKILL');
   }
 }
+
+/** A client that is gone in the middle of its work: SIGKILL after so long. */
+export async function vanish(plan: DriverPlan, afterMs: number, execPath: string): Promise<void> {
+  const child = fork(worker, [], { execPath });
+  running.add(child);
+  child.send(plan);
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  const exited = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exited;
+  running.delete(child);
+}

@@ -11,6 +11,10 @@ export interface Generated {
   /** Apart from each other, where there are both. */
   readonly readLatency?: Latency;
   readonly writeLatency?: Latency;
+  /** Of reads for which the tail was asked. */
+  readonly dirtyLatency?: Latency;
+  /** Of what was refused. */
+  readonly failedLatency?: Latency;
   readonly reads?: number;
   readonly writes?: number;
 }

@@ -30,6 +30,14 @@ export async function kept<S extends System>(starting: Promise<S>): Promise<S> {
   }
 }
 
+/** Ends one before the others. */
+export async function released(system: System): Promise<void> {
+  for (const starting of underWay) {
+    if ((await starting) === system) underWay.delete(starting);
+  }
+  await system.stop();
+}
+
 /** Ends everything; what doesn't end well is no reason to leave the rest. */
 export async function stopAll(): Promise<void> {
   const all = [...underWay];

@@ -17,7 +17,7 @@ export async function reads(on: Contenders, settings: Settings): Promise<Found> 
     ...peers(on, run),
     ...ours(on.grpcEcho.door, run),
   ];
-  return compared('Unary reads (h2load)', 'reads', cases, settings);
+  return compared('Unary reads (h2load)', 'reads', cases, settings, 'unary reads');
 }
 
 export async function writes(on: Contenders, settings: Settings): Promise<Found> {
@@ -27,7 +27,7 @@ export async function writes(on: Contenders, settings: Settings): Promise<Found>
     ...peers(on, run),
     ...ours(on.grpcEcho.door, (door) => () => unaryWrites(door, settings, true)),
   ];
-  return compared('Unary durable writes (h2load)', 'writes', cases, settings);
+  return compared('Unary durable writes (h2load)', 'writes', cases, settings, 'unary writes');
 }
 
 export async function http(
@@ -37,7 +37,7 @@ export async function http(
 ): Promise<Found> {
   const run = (door: Door) => () => httpRuns(door, settings, kind);
   const cases = [...ours(on.own.proxy, run), ...peers(on, run), ...ours(on.httpEcho.door, run)];
-  return compared(`HTTP JSON ${kind}s (wrk)`, `${kind}s`, cases, settings);
+  return compared(`HTTP JSON ${kind}s (wrk)`, `${kind}s`, cases, settings, `HTTP ${kind}s`);
 }
 
 /** The TypeScript client with many operations in flight, beside unary calls of etcd by h2load and by the same Node. */
@@ -72,6 +72,7 @@ export async function client(
     `${kind}s`,
     cases,
     settings,
+    `client ${kind}s`,
   );
 }
 
@@ -92,7 +93,8 @@ async function compared(
   unit: string,
   cases: readonly Case[],
   { rounds, say }: Settings,
+  figure: string,
 ): Promise<Found> {
   say(title);
-  return comparisonTable(title, unit, await alternate(cases, rounds, say));
+  return comparisonTable(title, unit, await alternate(cases, rounds, say), figure);
 }

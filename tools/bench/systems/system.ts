@@ -38,7 +38,7 @@ export async function readBack(door: Door, key: string): Promise<Uint8Array | un
   const protocol = protocolOf(door);
   const [address = ''] = door.grpc;
   const answer = await unary(address, protocol.getPath, protocol.get(key));
-  return protocol.value(answer);
+  return protocol.found(answer).value;
 }
 
 /** One call on a connection of its own. */
