@@ -30,6 +30,12 @@ export interface Latency {
   readonly max: number;
 }
 
+/** A time as h2load and wrk print it, in seconds. */
+export function secondsOf(number = '', unit = 's'): number {
+  const perSecond = { us: 1e6, ms: 1e3, s: 1, m: 1 / 60 }[unit] ?? Number.NaN;
+  return Number(number) / perSecond;
+}
+
 /** So many for each of `parts`, as even as can be, none less than 1. */
 export function spread(total: number, parts: number): readonly number[] {
   return Array.from({ length: parts }, (_, i) =>

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { grpcFrame } from '../frame.js';
-import { type Generated, spread, together } from './generator.js';
+import { type Generated, secondsOf, spread, together } from './generator.js';
 import { runTools } from './tool.js';
 
 /* h2load (nghttp2): a closed loop of one message that stays the same, over HTTP/2, at little CPU of its own. */
@@ -54,9 +54,8 @@ export function h2loadReport(text: string): Generated {
   if (seconds === null || requests === null) {
     throw new Error(`h2load said something else: ${text.slice(-300)}`);
   }
-  const unit = { us: 1e-6, ms: 1e-3, s: 1, m: 60 }[seconds[2] ?? 's'] ?? 1;
   return {
-    seconds: Number(seconds[1]) * unit,
+    seconds: secondsOf(seconds[1], seconds[2]),
     cpuMs: 0,
     answered: Number(requests[1]),
     // "failed" counts the errored ones too.

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HttpShape } from '../protocols.js';
-import { type Generated, spread, together } from './generator.js';
+import { type Generated, secondsOf, spread, together } from './generator.js';
 import { runTools } from './tool.js';
 
 /* wrk: a closed loop over HTTP/1.1, one request at a time on each connection. */
@@ -75,7 +75,7 @@ export function wrkReport(text: string): Generated {
     0,
   );
   return {
-    seconds: Number(total[2]) * ({ us: 1e-6, ms: 1e-3, s: 1, m: 60 }[total[3] ?? 's'] ?? 1),
+    seconds: secondsOf(total[2], total[3]),
     cpuMs: 0,
     answered: answered - refused,
     failed: refused + lost,
