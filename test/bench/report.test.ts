@@ -1,5 +1,6 @@
 import t from 'tap';
 import { rowsOf } from '../../tools/bench/comparison.js';
+import { byFunction, byOwner } from '../../tools/bench/cpu-profile.js';
 import { goals, goalTable, limits } from '../../tools/bench/goals.js';
 import { failoverGaps } from '../../tools/bench/parts/failures.js';
 import { chosen, partNames } from '../../tools/bench/parts/parts.js';
@@ -114,3 +115,33 @@ t.test('parts are those named, or those of a default run, or all', async (t) => 
   t.ok(chosen([], false).length < partNames.length);
   t.throws(() => chosen(['raeds'], false), /there is no part "raeds"/);
 });
+
+t.test(
+  'a CPU profile is summed up by package, room, Node and garbage, idle time apart',
+  async (t) => {
+    const frame = (id: number, functionName: string, url = '') => ({
+      id,
+      callFrame: { functionName, url, lineNumber: 9 },
+    });
+    const profile = {
+      nodes: [
+        frame(1, '(idle)'),
+        frame(2, '(garbage collector)'),
+        frame(3, 'send', 'file:///k/node_modules/@grpc/grpc-js/build/src/server.js'),
+        frame(4, 'fold', 'file:///k/dist/src/chain/fold.js'),
+        frame(5, 'request', 'node:internal/http2/core'),
+        frame(6, 'tick', 'node:internal/timers'),
+      ],
+      samples: [1, 2, 3, 3, 4, 5, 6],
+      timeDeltas: [900, 10, 20, 20, 30, 15, 5],
+    };
+    t.same(byOwner([profile]), [
+      { name: '@grpc/grpc-js', part: 0.4 },
+      { name: 'src/chain', part: 0.3 },
+      { name: 'node: http2, http, net, streams', part: 0.15 },
+      { name: 'garbage collection', part: 0.1 },
+      { name: 'node: others', part: 0.05 },
+    ]);
+    t.equal(byFunction([profile])[0]?.name, 'send @grpc/grpc-js/build/src/server.js:10');
+  },
+);

@@ -31,6 +31,7 @@ const { values, positionals } = parseArgs({
     all: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
     json: { type: 'string' },
+    profiles: { type: 'string' },
   },
 });
 
@@ -46,6 +47,7 @@ const settings: Settings = {
   soakMinutes: Number(values['soak-minutes']),
   syncKeys: Number(values['sync-keys']),
   restartKeys: Number(values['restart-keys']),
+  profiles: values.profiles,
   say: (text) => {
     process.stderr.write(`${text}\n`);
   },

@@ -17,5 +17,7 @@ export interface Settings {
   readonly soakMinutes: number;
   readonly syncKeys: number;
   readonly restartKeys: number;
+  /** Where the part `profile` leaves V8's profiles; undefined: they are removed. */
+  readonly profiles: string | undefined;
   readonly say: (text: string) => void;
 }

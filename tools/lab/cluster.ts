@@ -27,6 +27,8 @@ export interface LabOptions {
   readonly args?: readonly string[];
   /** The Node that runs the processes. */
   readonly execPath?: string;
+  /** Besides this process' own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The binary, as it was built beside this. */
@@ -67,6 +69,7 @@ export class Lab {
     const demo = spawn(options.execPath ?? process.execPath, [main, ...args], {
       // Over IPC it notices when whoever started it is gone, and ends with all of its processes.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: { ...process.env, ...options.env },
     });
     let errors = '';
     demo.stderr?.on('data', (chunk: Buffer) => {

@@ -28,29 +28,21 @@ export function slowUnary(address: string, key: string, calls: number): End {
   return () => session.destroy();
 }
 
-/** A session that asks on for as long as the transport takes it, and reads nothing. */
-export function slowSession(address: string, key: string): End {
+/** A session that asks so often, and reads nothing. */
+export function slowSession(address: string, key: string, operations: number): End {
   const client = new KVClient(address, ChannelCredentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
   });
   const call = client.session();
   call.on('error', () => undefined);
   call.pause();
-  let id = 0;
-  const timer = setInterval(() => {
-    if (call.writableLength > 64) return;
-    id += 1;
-    call.write({
-      operations: [
-        {
-          ...{ id, timeoutMs: 5_000, trace: new Uint8Array() },
-          operation: { $case: 'get', value: { key: Buffer.from(key), node: '' } },
-        },
-      ],
-    });
-  }, 1);
+  call.write({
+    operations: Array.from({ length: operations }, (_, index) => ({
+      ...{ id: index + 1, timeoutMs: 60_000, trace: new Uint8Array() },
+      operation: { $case: 'get', value: { key: Buffer.from(key), node: '' } },
+    })),
+  });
   return () => {
-    clearInterval(timer);
     call.cancel();
     client.close();
   };

@@ -75,6 +75,7 @@ export async function coordinators({ node, seconds }: Settings): Promise<Found> 
         ['stale or lost', `${report.staleReads.length}`],
         ['`demo` was ready after', `${Math.round(lab.readyMs)} ms`],
       ],
+      notes: [...report.staleReads, ...report.failedReads, ...report.failedWrites].slice(0, 5),
       data: { report, readyMs: lab.readyMs },
       figures: {
         'failed with all coordinators dead': failed,

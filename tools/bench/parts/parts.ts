@@ -5,6 +5,7 @@ import { coordinators, failover, tracing } from './failures.js';
 import { latency } from './latency.js';
 import { mixes, sizes } from './mixes.js';
 import { overload } from './overload.js';
+import { profile } from './profile.js';
 import { restart, sync } from './returning.js';
 import { scaling } from './scaling.js';
 import { soak } from './soak.js';
@@ -35,6 +36,7 @@ const alone: Readonly<Record<string, (settings: Settings) => Several>> = {
   sync,
   restart,
   soak,
+  profile,
 };
 
 /** What a run without names does: what fits into ten minutes. */

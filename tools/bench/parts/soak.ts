@@ -34,7 +34,7 @@ export async function soak(settings: Settings): Promise<Found> {
       for (const end of ends.splice(0)) end();
       for (let i = 0; i < 4; i += 1) {
         ends.push(slowUnary(grpc, largeKey, 50));
-        ends.push(slowSession(grpc, largeKey));
+        ends.push(slowSession(grpc, largeKey, 100));
         ends.push(slowHttp(http, largeKey, 50));
       }
     };
