@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { endCaps } from './cpu-cap.js';
 import { endDrivers } from './generators/driver.js';
 import { endTools } from './generators/tool.js';
 import { goalTable } from './goals.js';
@@ -59,19 +60,24 @@ let isStopping = false;
 process.once('SIGINT', () => void interrupted());
 process.once('SIGTERM', () => void interrupted());
 
-try {
-  await runParts(chosen(positionals, values.all), settings, (part) => {
-    found.push(part);
-    process.stdout.write(`${markdown(part)}\n`);
-  });
-  if (values.markdown) process.stdout.write(markdown(goalTable(found)));
-} catch (error) {
-  if (!isStopping) {
-    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : error}\n`);
-    process.exitCode = 1;
+const running = run();
+await running;
+
+async function run(): Promise<void> {
+  try {
+    await runParts(chosen(positionals, values.all), settings, (part) => {
+      found.push(part);
+      process.stdout.write(`${markdown(part)}\n`);
+    });
+    if (values.markdown) process.stdout.write(markdown(goalTable(found)));
+  } catch (error) {
+    if (!isStopping) {
+      process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : error}\n`);
+      process.exitCode = 1;
+    }
+  } finally {
+    await ended();
   }
-} finally {
-  await ended();
 }
 if (values.json !== undefined) {
   const about = {
@@ -87,10 +93,13 @@ async function ended(): Promise<void> {
   endTools();
   endDrivers();
   await stopAll();
+  await endCaps();
 }
 
 async function interrupted(): Promise<void> {
   isStopping = true;
   await ended();
+  // What was under way fails now, and removes its folders.
+  await Promise.race([running, new Promise((resolve) => setTimeout(resolve, 2_000))]);
   process.exit(130);
 }

@@ -75,9 +75,13 @@ export class Lab {
     demo.stderr?.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
-    const line = await new Promise<string>((resolve, reject) => {
+    const started = new Promise<string>((resolve, reject) => {
       if (demo.stdout !== null) createInterface({ input: demo.stdout }).once('line', resolve);
       demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
+    });
+    const line = await started.catch(async (error: unknown) => {
+      if (options.dataDir === undefined) await removed(dir);
+      throw error;
     });
     const { processes } = JSON.parse(line) as { processes: LabProcess[] };
     const readyMs = performance.now() - begun;
@@ -193,9 +197,13 @@ export class Lab {
       demo.kill('SIGTERM');
       await ended;
     }
-    // A process that is ending may write its last bytes yet.
-    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true, maxRetries: 5 });
+    if (this.#removesDir) await removed(this.dir);
   }
+}
+
+/** A process that is ending may write its last bytes yet. */
+function removed(dir: string): Promise<void> {
+  return rm(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
 export function servingIds(view: View): string[] {
