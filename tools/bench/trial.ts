@@ -20,10 +20,15 @@ export interface Trial {
   readonly writesPerSecond?: number;
 }
 
-/** Runs a load once. Only what the server itself counts as OK counts. */
-export async function trial(door: Door, run: () => Promise<Generated>): Promise<Trial> {
-  const [countsBefore, cpuBefore] = [await door.counts(), cpuByRole(door.processes)];
-  const generated = await run();
+/** Runs a load once. Only what the server itself counts as OK counts, since the last `begin` where there is one. */
+export async function trial(
+  door: Door,
+  run: (begin: () => Promise<void>) => Promise<Generated>,
+): Promise<Trial> {
+  let [countsBefore, cpuBefore] = [await door.counts(), cpuByRole(door.processes)];
+  const generated = await run(async () => {
+    [countsBefore, cpuBefore] = [await door.counts(), cpuByRole(door.processes)];
+  });
   const [countsAfter, cpuAfter] = [await door.counts(), cpuByRole(door.processes)];
   const counts = difference(countsAfter, countsBefore);
   const { OK: ok = 0, ...rest } = counts;

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelCredentials, Client, Metadata, status } from '@grpc/grpc-js';
 import { connect, KeychainError } from '../../../src/client/client.js';
@@ -39,6 +40,13 @@ async function run(plan: DriverPlan): Promise<DriverReport> {
   const value = Buffer.alloc(plan.valueBytes, plan.fill ?? 'v');
   try {
     if (plan.fills === true) await fill(plan, asker, value);
+    if (plan.warmUpSeconds !== undefined && plan.warmUpSeconds > 0) {
+      const loop = { inFlight: 'inFlight' in plan.loop ? plan.loop.inFlight : 16 };
+      await measured({ ...plan, loop, seconds: plan.warmUpSeconds }, asker, value);
+    }
+    const go = once(process, 'message');
+    process.send?.({ warm: true } satisfies DriverReport);
+    await go;
     return await measured(plan, asker, value);
   } finally {
     asker.close();

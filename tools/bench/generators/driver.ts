@@ -12,6 +12,8 @@ export interface DriverPlan {
   readonly addresses: readonly string[];
   readonly connections: number;
   readonly seconds: number;
+  /** Of a closed loop before it, which is not measured: its own code is compiled then. */
+  readonly warmUpSeconds?: number;
   /** A closed loop with so many in flight, or an open one of so many a second. */
   readonly loop: { readonly inFlight: number } | { readonly perSecond: number };
   /** Part of the operations that reads, 0 to 1. */
@@ -27,6 +29,7 @@ export interface DriverPlan {
 }
 
 export type DriverReport =
+  | { readonly warm: true }
   | { readonly done: Generated & { readonly codes: Readonly<Record<string, number>> } }
   | { readonly error: string };
 
@@ -37,20 +40,28 @@ export function endDrivers(): void {
   for (const child of running) child.kill('SIGKILL');
 }
 
+/** @param begin called when it is warm; it goes on when that is done */
 export async function drive(
   plan: DriverPlan,
   execPath: string,
+  begin: () => Promise<void> = async () => undefined,
 ): Promise<Generated & { readonly codes: Readonly<Record<string, number>> }> {
   const child = fork(worker, [], { execPath });
   running.add(child);
   try {
-    child.send(plan);
-    const [report] = (await Promise.race([
-      once(child, 'message'),
-      once(child, 'exit').then(() => [{ error: 'the generator ended' }]),
-    ])) as [DriverReport];
-    if ('error' in report) throw new Error(report.error);
-    return report.done;
+    const exited = once(child, 'exit').then((): DriverReport => ({ error: 'the generator ended' }));
+    const report = async (message: DriverPlan | 'go'): Promise<DriverReport> => {
+      const answer = once(child, 'message').then(([first]) => first as DriverReport);
+      child.send(message);
+      return Promise.race([answer, exited]);
+    };
+    let last = await report(plan);
+    if ('warm' in last) {
+      await begin();
+      last = await report('go');
+    }
+    if ('done' in last) return last.done;
+    throw new Error('error' in last ? last.error : 'the generator was warm twice');
   } finally {
     running.delete(child);
     child.kill('SIGKILL');

@@ -61,7 +61,10 @@ export async function contenders(settings: Settings): Promise<Contenders> {
 
 /** Writes every key once. */
 export async function fill(door: Door, settings: Settings): Promise<void> {
-  await drive({ ...planOf(door, settings), seconds: 0, fills: true }, settings.node);
+  await drive(
+    { ...planOf(door, settings), seconds: 0, warmUpSeconds: 0, fills: true },
+    settings.node,
+  );
 }
 
 /** A plan of our generator for a door, to be narrowed. */
@@ -71,6 +74,7 @@ export function planOf(door: Door, settings: Settings): DriverPlan {
     addresses: door.grpc,
     connections: settings.connections,
     seconds: settings.seconds,
+    warmUpSeconds: Math.min(1, settings.seconds / 2),
     loop: { inFlight: settings.connections * settings.streams },
     readPart: 1,
     keys: { choice: 'uniform', count: settings.keys },
