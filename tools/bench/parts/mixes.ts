@@ -21,7 +21,8 @@ export async function mixes(on: Contenders, settings: Settings): Promise<readonl
         return {
           name: door.name,
           isPeer,
-          run: () => trial(door, () => drive({ ...plan, readPart, keys }, settings.node)),
+          run: () =>
+            trial(door, (begin) => drive({ ...plan, readPart, keys }, settings.node, begin)),
         };
       });
       const rows = await alternate(cases, settings.rounds, settings.say);

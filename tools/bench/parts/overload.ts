@@ -36,7 +36,7 @@ export async function overload(settings: Settings): Promise<Found> {
       drive(probe, settings.node),
     ]);
     const counts: Counts = difference(await door.counts(), countsBefore);
-    const after = await drive({ ...alone, seconds: 1 }, settings.node);
+    const after = await drive({ ...alone, seconds: 1, warmUpSeconds: 0 }, settings.node);
     const { OK: ok = 0, RESOURCE_EXHAUSTED: refused = 0, ...others } = counts;
     const row = (name: string, one: typeof before): readonly string[] => [
       name,

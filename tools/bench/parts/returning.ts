@@ -105,7 +105,12 @@ export async function restart(settings: Settings): Promise<Found> {
     await fill(proxy, { ...settings, keys });
     const filledMs = performance.now() - began;
     const times: number[] = [];
-    const last = { ...planOf(proxy, settings), seconds: 0.05, loop: { inFlight: 1 } };
+    const last = {
+      ...planOf(proxy, settings),
+      seconds: 0.05,
+      warmUpSeconds: 0,
+      loop: { inFlight: 1 },
+    };
     for (let round = 0; round < settings.rounds; round += 1) {
       await lab.kill('node-1');
       const killed = performance.now();

@@ -49,7 +49,9 @@ export async function client(
   const readPart = kind === 'read' ? 1 : 0;
   const loop = { inFlight: streamsOfClient };
   const byDriver = (door: Door, through: 'client' | 'etcd') => (): Promise<Trial> =>
-    trial(door, () => drive({ ...planOf(door, settings), through, readPart, loop }, settings.node));
+    trial(door, (begin) =>
+      drive({ ...planOf(door, settings), through, readPart, loop }, settings.node, begin),
+    );
   const cases: Case[] = [
     {
       name: 'keychaindb, TypeScript client',
