@@ -72,7 +72,8 @@ export async function drive(
 export async function vanish(plan: DriverPlan, afterMs: number, execPath: string): Promise<void> {
   const child = fork(worker, [], { execPath });
   running.add(child);
-  child.send(plan);
+  child.once('message', () => child.send('go'));
+  child.send({ ...plan, warmUpSeconds: 0 });
   await new Promise((resolve) => setTimeout(resolve, afterMs));
   const exited = once(child, 'exit');
   child.kill('SIGKILL');

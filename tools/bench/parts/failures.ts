@@ -6,6 +6,12 @@ import type { Settings } from '../settings.js';
 import { Keychaindb } from '../systems/keychaindb.js';
 import { kept, released } from './contenders.js';
 
+/** Before anything is killed. */
+const settleMs = 1_500;
+
+const pause = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 const tool = (name: string): string => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 
 /** The gaps of tools/failover.ts: head, middle and tail of a chain of five are killed under load. */
@@ -61,8 +67,9 @@ export async function coordinators({ node, seconds }: Settings): Promise<Found> 
     const load = new Load({ clients: [lab.client()], readsPerSecond: 500, writesPerSecond: 100 });
     await load.prepare();
     load.start();
+    await pause(settleMs);
     for (const { id } of lab.of('coordinator')) await lab.kill(id);
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+    await pause(seconds * 1_000);
     const report = await load.stop();
     const failed =
       report.failedReads.length + report.failedWrites.length + report.staleReads.length;
