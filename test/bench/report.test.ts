@@ -32,7 +32,7 @@ t.test('ratios are to the fastest peer, round by round, and their medians', asyn
   t.equal(ours?.throughputRatio, 2, 'a round that was slow for both counts as any other');
   t.equal(ours?.cpuRatio, 0.5);
   t.equal(ours?.perSecond, 200);
-  t.equal(ours?.refused, 6);
+  t.same(ours?.refused, { Unavailable: 6 });
   t.equal(peer?.throughputRatio, 1);
   const alone = rowsOf([{ name: 'ours', isPeer: false }], [[trialOf(1, 1)]]);
   t.equal(alone[0]?.throughputRatio, undefined);
@@ -43,7 +43,10 @@ t.test(
   async (t) => {
     const rows = rowsOf(cases, [[trialOf(250, 50)], [trialOf(10, 90)], [trialOf(100, 100)]]);
     const found = comparisonTable('Reads', 'reads', rows, 'reads');
-    t.match(markdown(found), '| ours | 250 | 2.50× | 50 µs | node 50 | 0.50× | 10 µs | 2 |');
+    t.match(
+      markdown(found),
+      '| ours | 250 | 2.50× | 50 µs | node 50 | 0.50× | 10 µs | Unavailable 2 |',
+    );
     t.equal(found.figures?.['reads: ours'], 2.5);
   },
 );

@@ -1,4 +1,5 @@
 import { median } from './median.js';
+import type { Counts } from './systems/system.js';
 import type { Trial } from './trial.js';
 
 /** One contender of a comparison. */
@@ -18,8 +19,8 @@ export interface Row {
   /** Medians over the rounds of this case's to the peer's of the same round; undefined without a peer. */
   readonly throughputRatio: number | undefined;
   readonly cpuRatio: number | undefined;
-  /** Answers other than OK in all rounds. */
-  readonly refused: number;
+  /** Answers other than OK in all rounds, by code. */
+  readonly refused: Counts;
 }
 
 /** Each case once a round, and each of them first equally often. A round before the first warms up and counts for nothing. */
@@ -73,12 +74,17 @@ export function rowsOf(
       generatorMicros: median(own.map((trial) => trial.generatorMicros)),
       throughputRatio: to((trial) => trial.perSecond),
       cpuRatio: to((trial) => trial.cpuMicros),
-      refused: own.reduce(
-        (sum, { refused }) => sum + Object.values(refused).reduce((all, count) => all + count, 0),
-        0,
-      ),
+      refused: summed(own.map(({ refused }) => refused)),
     };
   });
+}
+
+function summed(all: readonly Counts[]): Counts {
+  const sums: Record<string, number> = {};
+  for (const [code, count] of all.flatMap((counts) => Object.entries(counts))) {
+    sums[code] = (sums[code] ?? 0) + count;
+  }
+  return sums;
 }
 
 function fastestPeer(

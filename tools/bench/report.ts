@@ -54,12 +54,10 @@ export function comparisonTable(
       `${Math.round(row.perSecond)}`,
       ratio(row.throughputRatio),
       micros(row.cpuMicros),
-      Object.entries(row.cpuByRole)
-        .map(([role, each]) => `${role} ${Math.round(each)}`)
-        .join(', '),
+      listed(row.cpuByRole),
       ratio(row.cpuRatio),
       micros(row.generatorMicros),
-      `${row.refused}`,
+      listed(row.refused),
     ]),
     data: rows,
     figures: Object.fromEntries(
@@ -70,6 +68,12 @@ export function comparisonTable(
       ),
     ),
   };
+}
+
+function listed(numbers: Readonly<Record<string, number>>): string {
+  return Object.entries(numbers)
+    .map(([name, each]) => `${name} ${Math.round(each)}`)
+    .join(', ');
 }
 
 export function ratio(value: number | undefined): string {

@@ -127,7 +127,7 @@ async function ready(addresses: readonly string[]): Promise<number> {
   const until = performance.now() + readyMs;
   while (performance.now() < until) {
     try {
-      const texts = await Promise.all(addresses.map(metricsText));
+      const texts = await Promise.all(addresses.map((address) => metricsText(address, 1)));
       const isWhole = texts.every((text) => /^etcd_server_has_leader 1$/m.test(text));
       const leader = texts.findIndex((text) => /^etcd_server_is_leader 1$/m.test(text));
       if (isWhole && leader >= 0) return leader;
@@ -140,7 +140,7 @@ async function ready(addresses: readonly string[]): Promise<number> {
 }
 
 async function counted(addresses: readonly string[]): Promise<Counts> {
-  const texts = await Promise.all(addresses.map(metricsText));
+  const texts = await Promise.all(addresses.map((address) => metricsText(address)));
   return countsOf(
     texts,
     'grpc_server_handled_total',

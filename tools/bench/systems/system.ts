@@ -82,6 +82,12 @@ export function countsOf(
   return sums;
 }
 
-export async function metricsText(address: string): Promise<string> {
-  return (await fetch(`http://${address}/metrics`)).text();
+/** On a machine that is busy for seconds a connection may not come about at once: it is tried three times. */
+export async function metricsText(address: string, attempts = 3): Promise<string> {
+  try {
+    return await (await fetch(`http://${address}/metrics`)).text();
+  } catch (error) {
+    if (attempts <= 1) throw error;
+    return metricsText(address, attempts - 1);
+  }
 }
