@@ -9,8 +9,7 @@ import { trial } from '../trial.js';
 import { type Contenders, freshValue, planOf } from './contenders.js';
 
 /** Reads and writes mixed, over many keys, by our generator: unary calls at both. */
-export async function mixes(on: Contenders, settings: Settings): Promise<readonly Found[]> {
-  const found: Found[] = [];
+export async function* mixes(on: Contenders, settings: Settings): AsyncGenerator<Found> {
   for (const readPart of [0.95, 0.5]) {
     for (const choice of ['uniform', 'zipf'] satisfies KeyChoice[]) {
       const title = `${Math.round(readPart * 100)} % reads, ${choice} keys (our generator)`;
@@ -26,15 +25,13 @@ export async function mixes(on: Contenders, settings: Settings): Promise<readonl
         };
       });
       const rows = await alternate(cases, settings.rounds, settings.say);
-      found.push(comparisonTable(title, 'operations', rows));
+      yield comparisonTable(title, 'operations', rows);
     }
   }
-  return found;
 }
 
 /** Values of 16 bytes to 100 KB, one key. */
-export async function sizes(on: Contenders, settings: Settings): Promise<readonly Found[]> {
-  const found: Found[] = [];
+export async function* sizes(on: Contenders, settings: Settings): AsyncGenerator<Found> {
   for (const valueBytes of [16, 500, 5_000, 100_000]) {
     // Read after it was written with this size.
     for (const kind of ['writes', 'reads'] as const) {
@@ -52,10 +49,9 @@ export async function sizes(on: Contenders, settings: Settings): Promise<readonl
         return { name: door.name, isPeer, run };
       });
       const rows = await alternate(cases, settings.rounds, settings.say);
-      found.push(comparisonTable(title, kind, rows));
+      yield comparisonTable(title, kind, rows);
     }
   }
-  return found;
 }
 
 export function doors({

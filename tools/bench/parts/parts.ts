@@ -11,7 +11,8 @@ import { scaling } from './scaling.js';
 import { soak } from './soak.js';
 import { client, http, reads, writes } from './throughput.js';
 
-type Several = Promise<Found | readonly Found[]>;
+/** One table, or several as they are ready. */
+type Several = Promise<Found> | AsyncGenerator<Found>;
 
 /** Parts on systems that stay up for all of them. */
 const shared: Readonly<Record<string, (on: Contenders, settings: Settings) => Several>> = {
@@ -63,20 +64,21 @@ export async function runParts(
   settings: Settings,
   show: (found: Found) => void,
 ): Promise<void> {
-  const showAll = (found: Found | readonly Found[]): void => {
-    for (const each of [found].flat()) show(each);
+  const showAll = async (found: Several): Promise<void> => {
+    if (found instanceof Promise) show(await found);
+    else for await (const each of found) show(each);
   };
   const together = names.filter((name) => name in shared);
   if (together.length > 0) {
     const on = await contenders(settings);
     for (const name of together) {
       const part = shared[name];
-      if (part !== undefined) showAll(await part(on, settings));
+      if (part !== undefined) await showAll(part(on, settings));
     }
     await stopAll();
   }
   for (const name of names) {
     const part = alone[name];
-    if (part !== undefined) showAll(await part(settings));
+    if (part !== undefined) await showAll(part(settings));
   }
 }

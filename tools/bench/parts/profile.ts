@@ -22,8 +22,7 @@ const functionsShown = 12;
  * Where the CPU goes: V8's profiles of proxy and nodes, one cluster for each load. The seconds of a start are in them: run
  * it for ten seconds or more.
  */
-export async function profile(settings: Settings): Promise<readonly Found[]> {
-  const found: Found[] = [];
+export async function* profile(settings: Settings): AsyncGenerator<Found> {
   for (const [name, run] of Object.entries(loads)) {
     const dir = settings.profiles ?? (await mkdtemp(join(tmpdir(), 'keychaindb-profiles-')));
     try {
@@ -34,12 +33,11 @@ export async function profile(settings: Settings): Promise<readonly Found[]> {
       const pids = new Map(own.processes.map(({ pid, role }) => [pid, role]));
       // A process writes its profile as it ends.
       await released(own);
-      found.push(summary(name, done, await profilesOf(dir, pids)));
+      yield summary(name, done, await profilesOf(dir, pids));
     } finally {
       if (settings.profiles === undefined) await rm(dir, { recursive: true, force: true });
     }
   }
-  return found;
 }
 
 type ByRole = ReadonlyMap<string, readonly CpuProfile[]>;

@@ -40,7 +40,7 @@ interface Scaled {
 }
 
 /** Reads as the chain grows, each node with the same small share of a CPU: the paper's table beside ours. */
-export async function scaling(settings: Settings): Promise<readonly Found[]> {
+export async function* scaling(settings: Settings): AsyncGenerator<Found> {
   const { share } = settings;
   const all: Scaled[] = [];
   for (const length of lengths) all.push(await scaled(length, share, settings));
@@ -63,34 +63,32 @@ export async function scaling(settings: Settings): Promise<readonly Found[]> {
     ];
   });
   const isCapped = all.every((row) => row.isCapped);
-  return [
-    {
-      title: `Reads as the chain grows (h2load at the nodes, ${settings.valueBytes} bytes)`,
-      header: [
-        'nodes',
-        'clean reads/s',
-        'to reads at the tail only',
-        'of linear',
-        'CRAQ paper',
-        'writes/s',
-        'paper',
-        'reads/s of a key written at saturation',
-        'paper',
-        'the same at the tail only',
-        'dirty',
-        "nodes' CPU per clean read",
-      ],
-      rows,
-      notes: [
-        isCapped
-          ? `Each node is capped to ${share * 100} % of a CPU by a cgroup.`
-          : 'This machine lets us make no cgroups: nodes share its CPUs, so what grows with the chain is not throughput; look at the CPU per read.',
-      ],
-      data: all,
-      figures: isCapped ? figuresOf(all) : {},
-    },
-    await latencies(settings),
-  ];
+  yield {
+    title: `Reads as the chain grows (h2load at the nodes, ${settings.valueBytes} bytes)`,
+    header: [
+      'nodes',
+      'clean reads/s',
+      'to reads at the tail only',
+      'of linear',
+      'CRAQ paper',
+      'writes/s',
+      'paper',
+      'reads/s of a key written at saturation',
+      'paper',
+      'the same at the tail only',
+      'dirty',
+      "nodes' CPU per clean read",
+    ],
+    rows,
+    notes: [
+      isCapped
+        ? `Each node is capped to ${share * 100} % of a CPU by a cgroup.`
+        : 'This machine lets us make no cgroups: nodes share its CPUs, so what grows with the chain is not throughput; look at the CPU per read.',
+    ],
+    data: all,
+    figures: isCapped ? figuresOf(all) : {},
+  };
+  yield await latencies(settings);
 }
 
 /** The least part of linear that any length reached, and what is left of a chain of three's reads beside writes. */
