@@ -36,6 +36,11 @@ export function secondsOf(number = '', unit = 's'): number {
   return Number(number) / perSecond;
 }
 
+/** As h2load and wrk take it: they know no parts of a second. */
+export function wholeSeconds(seconds: number): string {
+  return `${Math.max(1, Math.ceil(seconds))}`;
+}
+
 /** So many for each of `parts`, as even as can be, none less than 1. */
 export function spread(total: number, parts: number): readonly number[] {
   return Array.from({ length: parts }, (_, i) =>

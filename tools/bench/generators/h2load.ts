@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { grpcFrame } from '../frame.js';
-import { type Generated, secondsOf, spread, together } from './generator.js';
+import { type Generated, secondsOf, spread, together, wholeSeconds } from './generator.js';
 import { runTools } from './tool.js';
 
 /* h2load (nghttp2): a closed loop of one message that stays the same, over HTTP/2, at little CPU of its own. */
@@ -41,7 +41,17 @@ export function h2loadLine(
   body: string,
 ): readonly string[] {
   return [
-    ...['h2load', '-t', '1', '-c', `${connections}`, '-m', `${streams}`, '-D', `${seconds}`],
+    ...[
+      'h2load',
+      '-t',
+      '1',
+      '-c',
+      `${connections}`,
+      '-m',
+      `${streams}`,
+      '-D',
+      wholeSeconds(seconds),
+    ],
     ...['-d', body, '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
     `http://${address}${path}`,
   ];

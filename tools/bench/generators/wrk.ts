@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HttpShape } from '../protocols.js';
-import { type Generated, secondsOf, spread, together } from './generator.js';
+import { type Generated, secondsOf, spread, together, wholeSeconds } from './generator.js';
 import { runTools } from './tool.js';
 
 /* wrk: a closed loop over HTTP/1.1, one request at a time on each connection. */
@@ -24,7 +24,7 @@ export async function wrk(plan: WrkPlan): Promise<Generated> {
     const connections = spread(plan.connections, plan.addresses.length);
     const [outputs, cpuMs] = await runTools(
       plan.addresses.map((address, i) => [
-        ...['wrk', '-t', '1', '-c', `${connections[i] ?? 1}`, '-d', `${plan.seconds}s`],
+        ...['wrk', '-t', '1', '-c', `${connections[i] ?? 1}`, '-d', wholeSeconds(plan.seconds)],
         ...['--latency', '-s', script, `http://${address}/`],
       ]),
     );
