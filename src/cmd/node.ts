@@ -25,13 +25,19 @@ import type { Handshake } from '../wire/handshake.js';
 import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
-import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
+import {
+  type CacheFlags,
+  type LimitFlags,
+  limitsOf,
+  type TimingFlags,
+  timingOf,
+} from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
+export interface NodeFlags extends TimingFlags, LimitFlags, CacheFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -139,6 +145,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);

@@ -343,6 +343,11 @@ class Look {
     const active = (m: Member): number => this.#state.heard.get(m.id)?.beat.activeEpoch ?? 0;
     const isActive = view.members.some((m) => this.#hears(m) && active(m) === view.epoch);
     const idle = view.members.findLast((m) => this.#hears(m) && active(m) < view.epoch);
+    // All the others wait for the promise of one that is JOINING (R3): it is in the way, also where only one serves.
+    const joining = view.members.find((m) => m.state === MemberState.JOINING);
+    if (joining !== undefined && idle !== undefined && idle !== joining) {
+      return this.#evict(joining);
+    }
     return isActive && idle !== undefined ? this.#evict(idle) : undefined;
   }
 

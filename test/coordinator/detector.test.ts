@@ -229,6 +229,23 @@ t.test('nobody is reinstated while one who serves is heard', async (t) => {
   t.not(look(), 'reinstate b at 5');
 });
 
+t.test(
+  'a JOINING member whose promise the others wait for in vain is taken out (R3, R13)',
+  async (t) => {
+    const joining = member('b', MemberState.JOINING);
+    const stalled = registry([serving('a'), joining]);
+    const beats = [
+      [beat('a', { activeEpoch: 4 }), 0],
+      [beat('b', { activeEpoch: 5 }), 0],
+    ] as const;
+    const { detector, look } = leader(stalled, beats);
+    detector.viewSince = 100_000 - promiseMs(timing.leaseMs, timing.drift) - 2 * detectionMs + 1;
+    t.equal(look(), '', 'it has its time');
+    detector.viewSince -= 1;
+    t.equal(look(), 'evict b at 5', 'though only one serves');
+  },
+);
+
 t.test('a member that does not activate what another one has is taken out (R13)', async (t) => {
   const { detector, look } = leader(chain, [
     [beat('a'), 0],
