@@ -7,6 +7,7 @@ import {
   type NodeHeartbeat,
   type NodeStatus,
   type RegistryCommand,
+  type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
@@ -58,6 +59,14 @@ export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: numb
   if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
   const isSame = known?.beat.incarnation === beat.incarnation;
   state.heard.set(beat.id, { beat, at: now, since: isSame ? known.since : now });
+}
+
+/** Who is no member any more, and silent, is forgotten: over the years nodes come and go. */
+export function forgetGone(state: DetectorState, view: View, timing: Timing, now: number): void {
+  const ids = new Set([...view.members, ...view.others].map(({ id }) => id));
+  for (const [id, { at }] of state.heard) {
+    if (!ids.has(id) && now - at >= timing.detectionMs) state.heard.delete(id);
+  }
 }
 
 /**

@@ -3,6 +3,7 @@ import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js'
 import {
   detect,
   emptyDetector,
+  forgetGone,
   nodesHeard,
   onHeartbeat,
   whyNotFed,
@@ -469,6 +470,14 @@ t.test('a member whose disk is stuck is taken out, where another one is well', a
   t.equal(look({ b: stuckMsMax - 1 }), '');
   t.equal(look({ b: stuckMsMax }), 'evict b at 5');
   t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
+});
+
+t.test('who is no member any more is forgotten when it is silent', async (t) => {
+  const state = emptyDetector(0);
+  for (const id of ['a', 'gone', 'joining']) onHeartbeat(state, beat(id), 0);
+  onHeartbeat(state, beat('joining'), detectionMs);
+  forgetGone(state, registry([serving('a')]).view, timing, detectionMs);
+  t.same([...state.heard.keys()], ['a', 'joining']);
 });
 
 t.test('why a member waits is told', async (t) => {
