@@ -1,8 +1,8 @@
 import { KeychainError } from '../base/errors.js';
 import type { OperationResult, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
+import { BatchSender } from '../wire/batch-sender.js';
 import type { Acceptor } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
-import { BatchSender } from './batch-sender.js';
 import { messageLimits, sessionOperationsMax } from './limits.js';
 import type { ProxyHandle } from './runtime.js';
 

@@ -64,31 +64,40 @@ export function dialBidi<Out, In>(
 ): Dialer<Out, In> {
   return {
     dial(address, handler) {
-      const channel = new StreamChannel<Out, In>();
       const client = connections.client(address, lane);
-      if (client === undefined) return refused(channel, handler);
-      const call = client.makeBidiStreamRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        none,
-      );
-      listen(call, channel);
-      channel.attach(
-        {
-          write: (message, taken) => {
-            call.write(message, taken);
-          },
-          end: () => {
-            call.end();
-            call.cancel();
-          },
-        },
-        handler,
-      );
-      return channel;
+      if (client === undefined) return refused(new StreamChannel<Out, In>(), handler);
+      return openBidi(client, method, handler);
     },
   };
+}
+
+/** A channel on a new call of a bidirectional method. */
+export function openBidi<Out, In>(
+  client: Client,
+  method: MethodDefinition<Out, In>,
+  handler: ChannelHandler<In>,
+): Channel<Out> {
+  const channel = new StreamChannel<Out, In>();
+  const call = client.makeBidiStreamRequest(
+    method.path,
+    method.requestSerialize,
+    method.responseDeserialize,
+    none,
+  );
+  listen(call, channel);
+  channel.attach(
+    {
+      write: (message, taken) => {
+        call.write(message, taken);
+      },
+      end: () => {
+        call.end();
+        call.cancel();
+      },
+    },
+    handler,
+  );
+  return channel;
 }
 
 /** Dials a method that answers one request with a stream: the first message sent is the request. */

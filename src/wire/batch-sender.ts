@@ -1,4 +1,4 @@
-import type { Channel } from '../wire/channel.js';
+import type { Channel } from './channel.js';
 
 /** Bounds of one message. */
 export interface BatchLimits {
@@ -43,6 +43,15 @@ export class BatchSender<Item, Message> {
     queueMicrotask(() => {
       void this.#flush();
     });
+  }
+
+  /** Takes an item back; false where it isn't waiting: the channel has it. */
+  remove(item: Item): boolean {
+    const index = this.#items.indexOf(item);
+    if (index < 0) return false;
+    this.#items.splice(index, 1);
+    this.#bytes.splice(index, 1);
+    return true;
   }
 
   async #flush(): Promise<void> {
