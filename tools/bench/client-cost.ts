@@ -27,6 +27,7 @@ const rounds = Number(values.rounds);
 const operations = Number(values.operations);
 const inFlight = Number(values['in-flight']);
 const timeoutMs = 60_000;
+const keys = 500;
 const value = Buffer.alloc(500, 'v');
 
 /** One kind of client. */
@@ -48,6 +49,7 @@ try {
     const module = (await import(resolve(path))) as { readonly connect: typeof connect };
     subjects.push(session(path, module.connect, proxy.grpc));
   }
+  for (let key = 0; key < keys; key += 1) await subjects[0]?.put(`bench/${key}`);
   for (const subject of subjects) await run(subject, Math.ceil(operations / 4));
   for (let round = 0; round < rounds; round += 1) {
     for (let turn = 0; turn < subjects.length; turn += 1) {
@@ -118,7 +120,7 @@ async function run(subject: Subject, count: number): Promise<void> {
       while (begun < count) {
         const turn = begun;
         begun += 1;
-        const key = `bench/${turn % 1_000}`;
+        const key = `bench/${Math.floor(turn / 2) % keys}`;
         await (turn % 2 === 0 ? subject.put(key) : subject.get(key));
       }
     }),
