@@ -1,6 +1,7 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
+import { objectCacheBytesDefault } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import type {
@@ -26,6 +27,7 @@ import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
+import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
 import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
@@ -36,7 +38,7 @@ import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
 import { heartbeatOf } from './report.js';
-import { Requests } from './requests.js';
+import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
@@ -68,6 +70,8 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** Bytes of objects that are kept in memory; 0: none. */
+  readonly objectCacheBytes?: number;
   readonly telemetry?: NodeTelemetry;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
@@ -104,6 +108,7 @@ export interface NodeHandle {
   readonly queues: readonly Queue[];
   /** Messages and entries sent to successors by this incarnation. */
   readonly linkMeter: Readonly<ForwardMeter>;
+  readonly objectCache: Readonly<Pick<HotObjects, 'bytes' | 'hits' | 'misses'>>;
   /** Every event, after it was applied. */
   readonly events$: Observable<ChainEvent>;
   inspect(hash: boolean): Promise<InspectResponse>;
@@ -160,7 +165,7 @@ class NodeRuntime implements NodeHandle {
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
     });
-    this.#objects = new Objects(log);
+    this.#objects = new Objects(log, options.objectCacheBytes ?? objectCacheBytesDefault);
     const telemetry = options.telemetry ?? { meter: new NodeMeter() };
     this.meter = telemetry.meter;
     this.meter.incarnations += 1;
@@ -181,7 +186,7 @@ class NodeRuntime implements NodeHandle {
     this.acceptSession = this.#whileOpen(
       acceptSessions(
         () => this.view,
-        (operation, answer) => this.#execute(operation, answer),
+        (operations, answer) => this.#execute(operations, answer),
       ),
     );
     this.#wire();
@@ -235,6 +240,10 @@ class NodeRuntime implements NodeHandle {
 
   get linkMeter(): Readonly<ForwardMeter> {
     return this.#links.meter;
+  }
+
+  get objectCache(): HotObjects {
+    return this.#objects.hot;
   }
 
   get queues(): readonly Queue[] {
@@ -450,17 +459,22 @@ class NodeRuntime implements NodeHandle {
   }
 
   execute(operation: Operation): Promise<OperationResult> {
-    return new Promise((resolve) => this.#execute(operation, resolve));
+    return new Promise((resolve) => this.#execute([operation], resolve));
   }
 
-  #execute(operation: Operation, answer: (result: OperationResult) => void): void {
+  /** Operations that came together; each is answered by itself. */
+  #execute(operations: readonly Operation[], answer: (result: OperationResult) => void): void {
     const now = this.#clock.monotonic();
-    const token = this.#pending.add(operation, now, answer);
-    const wrong = this.#closed
-      ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
-      : validateOperation(operation, this.#options.limits);
-    if (wrong !== undefined) this.#pending.fail(token, wrong);
-    else this.#requests.take(token, operation, now);
+    const taken: Taken[] = [];
+    for (const operation of operations) {
+      const token = this.#pending.add(operation, now, answer);
+      const wrong = this.#closed
+        ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
+        : validateOperation(operation, this.#options.limits);
+      if (wrong !== undefined) this.#pending.fail(token, wrong);
+      else taken.push({ token, operation });
+    }
+    this.#requests.take(taken, now);
   }
 
   inspect(hash: boolean): Promise<InspectResponse> {

@@ -177,7 +177,7 @@ class Client implements KeychainClient {
     this.#targets = new Rotation(
       endpoints.map((address) => {
         const calls = new KVClient(address, credentials, clientOptions);
-        const connection = connectionOf(calls, clock);
+        const connection = connectionOf(calls, address, clock);
         return { calls, endpoint: new Endpoint({ connection, clock, random }) };
       }),
     );
@@ -405,13 +405,13 @@ class Client implements KeychainClient {
   }
 }
 
-function connectionOf(client: KVClient, clock: Clock): Connection {
+function connectionOf(client: KVClient, address: string, clock: Clock): Connection {
   return {
     get isReady() {
       return client.getChannel().getConnectivityState(false) === connectivityState.READY;
     },
     ready: (timeoutMs) => isReady(client, new Date(clock.wall() + timeoutMs)),
-    dial: (handler) => openBidi(client, KVService.session, handler),
+    dial: (handler) => openBidi(client, KVService.session, handler, address),
   };
 }
 

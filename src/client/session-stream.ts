@@ -87,7 +87,12 @@ export class SessionStream {
         queueMicrotask(() => this.#lost());
       },
     });
-    this.#sender = new BatchSender(this.#channel, messageLimits, (calls) => this.#message(calls));
+    this.#sender = new BatchSender(
+      this.#channel,
+      messageLimits,
+      (calls) => this.#message(calls),
+      options.clock,
+    );
   }
 
   /** As many as the proxy lets one session have. */

@@ -678,6 +678,20 @@ const log: readonly Mutant[] = [
     "for await (const [key] of this.#engine.scan({ ...range, limit: 0 })) dels.push({ type: 'del', key });",
   ),
   one(
+    'a commit does not reach the objects that are kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'this.hot.keep(mapKey, found);',
+    'void found;',
+  ),
+  one(
+    'a load that a commit has overtaken is kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'if (!this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);',
+    'this.hot.keep(mapKey, loaded);',
+  ),
+  one(
     'a commit is not atomic: the watermark is written without the objects',
     'R12',
     'chain/objects.ts',
