@@ -65,6 +65,11 @@ class MemoryServer {
     return new Promise((resolve) => this.#server.tryShutdown(() => resolve()));
   }
 
+  /** Ends every connection at once. */
+  kill(): void {
+    this.#server.forceShutdown();
+  }
+
   speak(): void {
     this.silentKey = '';
     for (const answer of this.waiting.splice(0)) answer();
@@ -178,6 +183,26 @@ t.test('a proxy that shuts down answers what it has, and the next takes what com
   await closed;
   t.ok(first.values.has('b'));
   t.notOk(second.values.has('b'), 'it was not sent twice');
+  client.close();
+  await second.close();
+});
+
+t.test('when a proxy dies, what it had is asked again at the next one', async (t) => {
+  const [first, second] = [await MemoryServer.start(), await MemoryServer.start()];
+  const client = connect({ endpoints: [first.address, second.address], timeoutMs: 30_000 });
+  first.silentKey = 'b';
+  const writes = Array.from({ length: 100 }, () => client.put('b', '2'));
+  while (first.waiting.length < 100) await new Promise(setImmediate);
+  first.kill();
+  await Promise.all(writes);
+  const [before, after] = [first, second].map(({ operations }) =>
+    operations.map(({ operation }) => (operation?.$case === 'put' ? operation.value.request : '')),
+  );
+  t.strictSame(
+    new Set(after?.map((request) => JSON.stringify(request))),
+    new Set(before?.map((request) => JSON.stringify(request))),
+    'under the same request ids',
+  );
   client.close();
   await second.close();
 });
