@@ -158,6 +158,20 @@ const raft: readonly Mutant[] = [
     'return 1 + 0 * chance;',
   ),
   one(
+    'who answers a message of an older term confirms its round',
+    'thesis §6.4, B6',
+    'raft/core.ts',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: 0 };',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };',
+  ),
+  one(
+    'who says that it lacks what it had is asked again at once',
+    'B11',
+    'raft/replication.ts',
+    'if (conflict.generation === 0 && conflict.index <= progress.match) return;',
+    '',
+  ),
+  one(
     'a member without a vote, as far as it knows, gives none',
     'B7',
     'raft/election.ts',
