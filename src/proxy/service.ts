@@ -11,6 +11,7 @@ import type {
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import { answerWithinMs } from '../retry/retry.js';
 import type { Acceptor } from '../wire/channel.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
@@ -67,16 +68,12 @@ function errorOf(result: OperationResult['result']): KeychainError {
   return new KeychainError('INTERNAL', 'the node answered another operation than was asked');
 }
 
-/** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
-const answerEarlyMs = 50;
-
 /** Milliseconds that a call may take: 5 s where its caller names no deadline, never more than 60 s. */
 export function timeoutOf(call: ServerUnaryCall<unknown, unknown>, clock: Clock): number {
   const deadline = call.getDeadline();
   const at = typeof deadline === 'number' ? deadline : deadline.getTime();
   if (!Number.isFinite(at)) return deadlineMsDefault;
-  const left = at - clock.wall();
-  return Math.min(Math.max(1, left - Math.min(answerEarlyMs, left / 10)), deadlineMsMax);
+  return Math.min(answerWithinMs(at - clock.wall()), deadlineMsMax);
 }
 
 /** The Coordinator service, relayed: unary verbs go to a coordinator, views are the proxy's own. */
