@@ -10,6 +10,7 @@ import type {
 } from '../gen/keychaindb/v1/coordinator.js';
 import type { KVServer } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import { answerWithinMs } from '../retry/retry.js';
 import type { Acceptor } from '../wire/channel.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
@@ -33,13 +34,10 @@ export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVS
   };
 }
 
-/** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
-const answerEarlyMs = 50;
-
 /** Milliseconds that a call may take: 5 s where its caller names no deadline, never more than 60 s. */
 function budgetMs(leftMs: number | undefined): number {
   if (leftMs === undefined) return deadlineMsDefault;
-  return Math.min(Math.max(1, leftMs - Math.min(answerEarlyMs, leftMs / 10)), deadlineMsMax);
+  return Math.min(answerWithinMs(leftMs), deadlineMsMax);
 }
 
 /** The same of a call that grpc-js serves. */
