@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { keptEntriesDefault, snapshotEntriesDefault } from '../raft/limits.js';
 import { logLevels } from '../telemetry/log-levels.js';
+import { check } from './check-perf.js';
 import { client, verb } from './client-command.js';
 import { cluster } from './cluster-verbs.js';
 import { completion, type ShellName, shellNames } from './completion.js';
@@ -74,6 +75,7 @@ export function program(): Command {
   root.addCommand(trace());
   root.addCommand(logLevel());
   root.addCommand(log());
+  root.addCommand(check());
   root
     .command('version')
     .description('print the version')
