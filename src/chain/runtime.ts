@@ -1,4 +1,5 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
+import { toHex } from '../base/bytes.js';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { objectCacheBytesDefault } from '../base/limits.js';
@@ -21,6 +22,7 @@ import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
+import { type ComparePace, comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
@@ -30,18 +32,19 @@ import { Hops } from './hops.js';
 import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
-import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
+import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
 import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { StateScan } from './state-scan.js';
 import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
@@ -70,6 +73,8 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** How neighbours compare their states. */
+  readonly compare?: ComparePace;
   /** Bytes of objects that are kept in memory; 0: none. */
   readonly objectCacheBytes?: number;
   readonly telemetry?: NodeTelemetry;
@@ -77,13 +82,6 @@ export interface NodeOptions {
   readonly fatal: (error: unknown) => void;
   /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
   readonly notice?: (text: string) => void;
-}
-
-/** A queue and its bound. */
-export interface Queue {
-  readonly name: string;
-  readonly length: number;
-  readonly limit: number;
 }
 
 /** Why an incarnation is over; `wipe`: its store starts from nothing. */
@@ -117,7 +115,6 @@ export interface NodeHandle {
   close(): Promise<void>;
 }
 
-/** Milliseconds between ticks, as a part of the heartbeat interval. */
 const ticksPerHeartbeat = 4;
 
 /** The shell of one chain node: inputs → step → append the events → release the effects. */
@@ -140,6 +137,7 @@ class NodeRuntime implements NodeHandle {
   readonly #requests: Requests;
   readonly #peers: Peers;
   readonly #links: Links;
+  readonly #scan: StateScan;
   readonly #heartbeats: Heartbeats;
   readonly #hops: Hops;
   readonly tracing: NodeTracing;
@@ -160,7 +158,8 @@ class NodeRuntime implements NodeHandle {
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
-    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered);
+    const { compare = comparePaceDefault } = options;
+    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered, compare);
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
@@ -178,6 +177,7 @@ class NodeRuntime implements NodeHandle {
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
     this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
+    this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -247,18 +247,7 @@ class NodeRuntime implements NodeHandle {
   }
 
   get queues(): readonly Queue[] {
-    const { ledger, waiting } = this.state;
-    return [
-      { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
-      { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
-      {
-        name: 'parked_reads',
-        length: waiting.unleased.length + waiting.parked.length,
-        limit: parkedReadsMax,
-      },
-      { name: 'collecting_bytes', length: this.#requests.collectingBytes, limit: stagedBytesMax },
-      { name: 'link_window_bytes', length: this.#links.windowBytes, limit: linkWindowBytesMax },
-    ];
+    return queuesOf(this.state, this.#requests.collectingBytes, this.#links.windowBytes);
   }
 
   get events$(): Observable<ChainEvent> {
@@ -402,6 +391,11 @@ class NodeRuntime implements NodeHandle {
       case 'stop':
         this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
         break;
+      case 'readRange':
+      case 'hashRange':
+      case 'rollRange':
+        this.#scan.perform(effect);
+        break;
       default:
         this.#links.perform(effect);
     }
@@ -425,7 +419,9 @@ class NodeRuntime implements NodeHandle {
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
       const why = 'the coordinators have given this incarnation up';
-      this.#onRemoved({ wipe: false, why, above: push.newestIncarnation });
+      const removal = { wipe: false, why, above: push.newestIncarnation };
+      // A view that is on its way to the disk comes first: it may say that the store is to be emptied (R18).
+      void this.#log.settled().then(() => this.#onRemoved(removal));
     }
   }
 
@@ -437,7 +433,7 @@ class NodeRuntime implements NodeHandle {
       this.#guarded(() => {
         throw new KeychainError(
           'BAD_REQUEST',
-          `this node's data folder belongs to cluster ${hex(seen.clusterId)}; the coordinators are of cluster ${hex(view.clusterId)}: use another --data-dir or other --coordinators`,
+          `this node's data folder belongs to cluster ${toHex(seen.clusterId)}; the coordinators are of cluster ${toHex(view.clusterId)}: use another --data-dir or other --coordinators`,
         );
       });
       return;
@@ -501,8 +497,4 @@ class NodeRuntime implements NodeHandle {
     this.#events.complete();
     await this.#log.settled();
   }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

@@ -5,7 +5,7 @@ import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
-import { emptyStore, openStore } from '../chain/open-store.js';
+import { emptyDamaged, type OpenStoreOptions, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvHandler, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
@@ -28,6 +28,8 @@ import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import {
   type CacheFlags,
+  type CompareFlags,
+  comparePaceOf,
   type LimitFlags,
   limitsOf,
   type TimingFlags,
@@ -38,7 +40,12 @@ import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, CacheFlags, TelemetryFlags {
+export interface NodeFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompareFlags,
+    TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -111,13 +118,14 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     if (signal === 'SIGTERM' && current !== undefined)
       await leave(current, flags, handshake, logger);
   });
-  let log = await openStore({
+  const store: OpenStoreOptions = {
     folder,
     id,
     fatal: die,
     notice: (text) => logger.warn(text),
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
-  });
+  };
+  let log = await openStore(store);
   announce(logger, listener.address, http.address);
   telemetry.begin();
   let above = 0;
@@ -147,6 +155,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      compare: comparePaceOf(flags),
       objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
@@ -161,6 +170,10 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     });
     current = handle;
     const serving = handle.events$.subscribe((event) => {
+      if (event.type === 'DamageFound') {
+        const { what, outlier } = event.damage;
+        logger.error({ outlier }, outlier === '' ? `damaged: ${what}` : what);
+      }
       if (event.type !== 'Activated') {
         const isRare = rareEvents.has(event.type);
         if (isRare && logger.isLevelEnabled('debug')) logger.debug({ event }, event.type);
@@ -180,7 +193,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     const how = removal.wipe ? ' from an empty store' : '';
     logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
-    if (removal.wipe) log = await emptyStore(log, folder, die);
+    if (removal.wipe) log = await emptyDamaged(log, removal.why, store);
   }
   await listener.close();
   connections.close();

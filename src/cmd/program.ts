@@ -13,6 +13,7 @@ import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
   addCacheFlags,
+  addCompareFlags,
   addLimitFlags,
   addTimingFlags,
   flag,
@@ -175,7 +176,8 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command))));
+  addCompareFlags(addTimingFlags(coordinatorsFlag(command)));
+  const withLimits = addCacheFlags(addLimitFlags(command));
   return addTelemetryFlags(withLimits).action(async (flags: NodeFlags) => {
     const { runNode } = await import('./node.js');
     await runNode(flags);
