@@ -13,6 +13,8 @@ export const laneSpanMax = 2_048;
 export const renewalsMax = 2;
 /** Bytes and operations of one message to a node; one operation may be larger. */
 export const messageLimits = { itemsMax: 1_024, bytesMax: 2 << 20 } as const;
+/** When operations for one node are held until it has answered. */
+export const messagePace = { itemsMin: 32, holdMs: 1 } as const;
 /** Milliseconds between two looks at what is due, while something waits. */
 export const tickMs = 20;
 /** Milliseconds without a word after which a link that didn't close is taken for connected. */

@@ -3,7 +3,13 @@ import type { Random } from '../base/random.js';
 import type { Operation, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
 import { BatchSender } from '../wire/batch-sender.js';
 import type { Channel, Dialer } from '../wire/channel.js';
-import { connectedAfterMs, messageLimits, redialMsFirst, redialMsLongest } from './limits.js';
+import {
+  connectedAfterMs,
+  messageLimits,
+  messagePace,
+  redialMsFirst,
+  redialMsLongest,
+} from './limits.js';
 
 export interface NodeLinkOptions {
   readonly address: string;
@@ -19,7 +25,9 @@ export interface NodeLinkOptions {
 
 interface OpenLink {
   readonly channel: Channel<SessionRequest>;
-  readonly sender: BatchSender<Operation, SessionRequest>;
+  /** Apart, so that reads don't wait for the answers to writes. */
+  readonly reads: BatchSender<Operation, SessionRequest>;
+  readonly writes: BatchSender<Operation, SessionRequest>;
 }
 
 /** The stream of operations to one node, dialed again whenever it is lost. */
@@ -38,7 +46,8 @@ export class NodeLink {
 
   /** Only while connected. What is sent and can't leave is told of by `lost`. */
   send(operation: Operation, bytes: number): void {
-    this.#open?.sender.add(operation, bytes);
+    const isRead = operation.operation?.$case === 'get';
+    (isRead ? this.#open?.reads : this.#open?.writes)?.add(operation, bytes);
   }
 
   /** For good; `lost` isn't called. Whoever calls this has given its operations up. */
@@ -55,6 +64,8 @@ export class NodeLink {
       message: (response) => {
         if (this.#open?.channel !== channel) return;
         this.#connected();
+        this.#open.reads.answered();
+        this.#open.writes.answered();
         this.#options.message(response);
       },
       closed: () => {
@@ -62,13 +73,9 @@ export class NodeLink {
         queueMicrotask(() => this.#lost(channel));
       },
     });
-    const sender = new BatchSender<Operation, SessionRequest>(
-      channel,
-      messageLimits,
-      (operations) => ({ operations }),
-      clock,
-    );
-    this.#open = { channel, sender };
+    const sender = (): BatchSender<Operation, SessionRequest> =>
+      new BatchSender(channel, messageLimits, (operations) => ({ operations }), clock, messagePace);
+    this.#open = { channel, reads: sender(), writes: sender() };
     this.#cancelTimer = clock.after(connectedAfterMs, () => {
       if (!channel.isClosed) this.#connected();
     });
@@ -86,7 +93,8 @@ export class NodeLink {
 
   #lost(channel: Channel<SessionRequest>): void {
     if (this.#open?.channel !== channel || this.#isClosed) return;
-    const unsent = new Set(this.#open.sender.waiting.map((operation) => operation.id));
+    const { reads, writes } = this.#open;
+    const unsent = new Set([...reads.waiting, ...writes.waiting].map(({ id }) => id));
     this.#open = undefined;
     this.#isConnected = false;
     this.#cancelTimer();

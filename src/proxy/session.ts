@@ -10,7 +10,7 @@ import type { ProxyHandle } from './runtime.js';
 /** Serves KV.Session to clients: every operation of a batch runs by itself, answers come as they are ready. */
 export function acceptSession(
   proxy: ProxyHandle,
-  clock: Pick<Clock, 'soon'>,
+  clock: Pick<Clock, 'soon' | 'after'>,
 ): Acceptor<SessionResponse, SessionRequest> {
   return (channel) => {
     let inFlight = 0;

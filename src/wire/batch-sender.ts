@@ -9,6 +9,17 @@ export interface BatchLimits {
 }
 
 /**
+ * When few items wait for the answer to the message before them (Nagle, RFC 896): the fewer messages, the less each
+ * item costs. What is alone is never held.
+ */
+export interface Pace {
+  /** So many items are never held. */
+  readonly itemsMin: number;
+  /** Nor is anything for longer, in milliseconds: an answer may have to wait for something else. */
+  readonly holdMs: number;
+}
+
+/**
  * Gathers items into messages of one channel: what is added while the process handles what has arrived travels
  * together, and while a message is on its way the next one collects. No timers. Whoever adds bounds what waits.
  */
@@ -16,7 +27,10 @@ export class BatchSender<Item, Message> {
   readonly #channel: Channel<Message>;
   readonly #limits: BatchLimits;
   readonly #wrap: (items: readonly Item[]) => Message;
-  readonly #clock: Pick<Clock, 'soon'>;
+  readonly #clock: Pick<Clock, 'soon' | 'after'>;
+  readonly #pace: Pace | undefined;
+  #isUnanswered = false;
+  #release: (() => void) | undefined;
   #items: Item[] = [];
   #bytes: number[] = [];
   #flushing = false;
@@ -25,9 +39,11 @@ export class BatchSender<Item, Message> {
     channel: Channel<Message>,
     limits: BatchLimits,
     wrap: (items: readonly Item[]) => Message,
-    clock: Pick<Clock, 'soon'>,
+    clock: Pick<Clock, 'soon' | 'after'>,
+    pace?: Pace,
   ) {
     this.#clock = clock;
+    this.#pace = pace;
     this.#channel = channel;
     this.#limits = limits;
     this.#wrap = wrap;
@@ -42,11 +58,18 @@ export class BatchSender<Item, Message> {
   add(item: Item, bytes: number): void {
     this.#items.push(item);
     this.#bytes.push(bytes);
+    if (this.#pace !== undefined && this.#items.length >= this.#pace.itemsMin) this.#release?.();
     if (this.#flushing) return;
     this.#flushing = true;
     this.#clock.soon(() => {
       void this.#flush();
     });
+  }
+
+  /** Something came back: what is held goes out. */
+  answered(): void {
+    this.#isUnanswered = false;
+    this.#release?.();
   }
 
   /** Bytes of what the channel has not taken, about. */
@@ -70,16 +93,34 @@ export class BatchSender<Item, Message> {
         await channel.drained();
         continue;
       }
+      if (this.#pace !== undefined && this.#isUnanswered) {
+        if (this.#items.length < this.#pace.itemsMin) {
+          await this.#hold(this.#pace.holdMs);
+          continue;
+        }
+      }
       const count = this.#cut();
       const whole = count === this.#items.length;
       if (!channel.send(this.#wrap(whole ? this.#items : this.#items.slice(0, count)))) {
         await channel.drained();
         continue;
       }
+      this.#isUnanswered = true;
       this.#items = whole ? [] : this.#items.slice(count);
       this.#bytes = whole ? [] : this.#bytes.slice(count);
     }
     this.#flushing = false;
+  }
+
+  #hold(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(milliseconds, () => this.answered());
+      this.#release = () => {
+        cancel();
+        this.#release = undefined;
+        resolve();
+      };
+    });
   }
 
   /** How many of them fit in one message; at least one. */

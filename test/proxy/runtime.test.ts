@@ -47,8 +47,13 @@ function newest({ nodes }: Fake, id: string): readonly Operation[] {
   return nodes.to(`${id}:1`).sent.at(-1)?.operations ?? [];
 }
 
-function answer({ nodes }: Fake, id: string, view?: View): void {
-  const operations = nodes.to(`${id}:1`).sent.at(-1)?.operations ?? [];
+function answer(
+  fake: Fake,
+  id: string,
+  operations: readonly Operation[] = newest(fake, id),
+  view?: View,
+): void {
+  const { nodes } = fake;
   const results = operations.map((operation) =>
     operation.operation?.$case === 'get' ? gotResult(operation.id, 'v') : putResult(operation.id),
   );
@@ -79,16 +84,36 @@ t.test('a lost coordinator is dialed again', async (t) => {
 
 t.test('operations of one turn travel in one message and are answered each', async (t) => {
   const fake = await startUp('a');
-  const answers = [fake.proxy.execute(putOf('k', 'v')), fake.proxy.execute(getOf('k'))];
+  const answers = [
+    fake.proxy.execute(putOf('k', 'v')),
+    fake.proxy.execute(putOf('k', 'w')),
+    fake.proxy.execute(getOf('k')),
+    fake.proxy.execute(getOf('l')),
+  ];
   await settled();
-  t.equal(newest(fake, 'a').length, 2);
+  t.equal(newest(fake, 'a').length, 2, 'reads and writes apart: neither waits for the other');
+  t.equal(fake.nodes.to('a:1').sent.at(-2)?.operations.length, 2);
+  answer(fake, 'a', fake.nodes.to('a:1').sent.at(-2)?.operations);
   answer(fake, 'a');
   const results = await Promise.all(answers);
-  t.same(results.map(wordOf), ['put 7', 'get 5']);
+  t.same(results.map(wordOf), ['put 7', 'put 7', 'get 5', 'get 5']);
   t.same(
     results.map(({ id }) => id),
-    [12, 11],
+    [12, 12, 11, 11],
   );
+});
+
+t.test('a read does not wait for the answer to a write', async (t) => {
+  const fake = await startUp('a');
+  const write = fake.proxy.execute(putOf('k', 'v'));
+  await settled();
+  const written = newest(fake, 'a');
+  const read = fake.proxy.execute(getOf('k'));
+  await settled();
+  answer(fake, 'a');
+  t.equal(wordOf(await read), 'get 5');
+  answer(fake, 'a', written);
+  t.equal(wordOf(await write), 'put 7');
 });
 
 t.test('while a message is on its way the next one collects, up to its bound', async (t) => {
