@@ -1,5 +1,6 @@
 import { fromMapKey, toMapKey } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
+import { MessageWriter } from '../base/message-writer.js';
 import { View } from '../gen/keychaindb/v1/coordinator.js';
 import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
@@ -132,7 +133,7 @@ export class CommitChanges implements StoreChanges {
     this.#others.push(
       outcome === undefined
         ? { type: 'del', key }
-        : { type: 'put', key, value: Outcome.encode(outcome).finish() },
+        : { type: 'put', key, value: Outcome.encode(outcome, new MessageWriter()).finish() },
     );
   }
 

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '../base/assert.js';
 import { KeychainError } from '../base/errors.js';
+import { MessageWriter } from '../base/message-writer.js';
 import { Block, type EntryId, type Envelope } from '../gen/keychaindb/v1/log.js';
 import { type LogBlock, origin } from './event-log.js';
 
@@ -17,7 +18,11 @@ export function encodeBlock(block: {
 }): LogBlock {
   const wrong = faultOf(block.previous, block.entries);
   assert(wrong === undefined, `a block is made right: ${wrong}`);
-  return { ...block, bytes: Block.encode(block).finish(), end: endOf(block.entries) };
+  return {
+    ...block,
+    bytes: Block.encode(block, new MessageWriter()).finish(),
+    end: endOf(block.entries),
+  };
 }
 
 /** Decodes and checks: order, checksums. Throws CORRUPT, naming the entry. */

@@ -1,4 +1,4 @@
-import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants, type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import rocksdb, { type RocksDatabase, type RocksIterator } from 'rocksdb';
 import { fromHex, noBytes, toHex } from '../base/bytes.js';
@@ -21,6 +21,9 @@ export class RocksEngine implements StorageEngine {
   #open = 0;
   #closed = false;
   #idle: (() => void) | undefined;
+  #highWater: Promise<FileHandle> | undefined;
+  /** Of the file; undefined before this process has written it. */
+  #highWaterBytes: number | undefined;
   /** An iterator has met damage: the binding never ends such a one, and never closes a store that has one. */
   #stuck = false;
 
@@ -140,8 +143,15 @@ export class RocksEngine implements StorageEngine {
     }
   }
 
+  /** In place: a file that is opened anew for each sync costs more than what is written. */
   async writeHighWater(value: Uint8Array): Promise<void> {
-    await writeFile(this.#highWaterFile, value);
+    if (this.#closed) return;
+    this.#highWater ??= open(this.#highWaterFile, constants.O_WRONLY | constants.O_CREAT);
+    const file = await this.#highWater;
+    await file.write(value, 0, value.byteLength, 0);
+    if (value.byteLength === this.#highWaterBytes) return;
+    await file.truncate(value.byteLength);
+    this.#highWaterBytes = value.byteLength;
   }
 
   /**
@@ -156,6 +166,7 @@ export class RocksEngine implements StorageEngine {
         this.#idle = resolve;
       });
     }
+    await (await this.#highWater)?.close();
     if (this.#stuck) return;
     await new Promise<void>((resolve, reject) => {
       this.#db.close((error) => (error ? reject(error) : resolve()));

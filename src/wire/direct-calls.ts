@@ -3,6 +3,7 @@ import { status } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
+import { MessageWriter } from '../base/message-writer.js';
 import type { Random } from '../base/random.js';
 import {
   DeleteRequest,
@@ -19,7 +20,6 @@ import { errorHeaders } from './grpc-errors.js';
 import { parseGrpcTimeout } from './grpc-timeout.js';
 import { traceAskedHeader, traceIdHeader, traceparentHeader } from './grpc-trace.js';
 import { type Asked, failureOf, type KvHandler, type Result, type Verb } from './kv-service.js';
-import { MessageWriter } from './message-writer.js';
 import { frameHeadBytes, UnaryMessage } from './unary-message.js';
 
 /** How the messages of one unary method of KV are read and written. */
