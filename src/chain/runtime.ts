@@ -1,5 +1,5 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
-import { type Cancel, type Clock, every } from '../base/clock.js';
+import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
@@ -40,6 +40,7 @@ import { Requests } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { Ticks } from './ticks.js';
 import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
@@ -112,9 +113,6 @@ export interface NodeHandle {
   close(): Promise<void>;
 }
 
-/** Milliseconds between ticks, as a part of the heartbeat interval. */
-const ticksPerHeartbeat = 4;
-
 /** The shell of one chain node: inputs → step → append the events → release the effects. */
 export async function startNode(options: NodeOptions): Promise<NodeHandle> {
   const remembered = await remember(options.log);
@@ -140,7 +138,7 @@ class NodeRuntime implements NodeHandle {
   readonly tracing: NodeTracing;
   readonly meter: NodeMeter;
   readonly #subscriptions: Subscription[] = [];
-  readonly #stopTicks: Cancel;
+  readonly #ticks: Ticks;
   readonly #accepted = new Set<{ close(reason: string): void }>();
   readonly removed: Promise<Removal>;
   #onRemoved: (removal: Removal) => void = () => undefined;
@@ -193,7 +191,7 @@ class NodeRuntime implements NodeHandle {
       () => this.#heartbeat(),
       (push) => this.#pushed(push),
     );
-    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#tick());
+    this.#ticks = new Ticks(this.state, clock, () => this.#tick());
   }
 
   /** Streams that others opened end with this incarnation: the next one would not hear what comes on them. */
@@ -278,6 +276,7 @@ class NodeRuntime implements NodeHandle {
       this.#time(event, input);
     }
     this.#requests.stepped(input);
+    this.#ticks.stepped();
     if (mustSync) {
       void this.#log.settled().then(() => this.#guarded(() => this.#release(effects)));
     } else {
@@ -477,7 +476,7 @@ class NodeRuntime implements NodeHandle {
     this.#hops.close();
     this.tracing.close();
     this.#closed = true;
-    this.#stopTicks();
+    this.#ticks.close();
     this.#heartbeats.close();
     this.#links.close();
     this.#peers.close();

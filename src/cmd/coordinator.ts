@@ -23,6 +23,7 @@ import { telemetryService } from '../telemetry/service.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
 import { Connections, dialBidi, serveBidi } from '../wire/grpc-channel.js';
 import { type GrpcListener, listen } from '../wire/grpc-server.js';
+import { tcpProber } from '../wire/probe.js';
 import { startHealthServer } from './health-server.js';
 import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
@@ -103,6 +104,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     clock,
     random: systemRandom,
     timing,
+    prober: tcpProber,
     fatal: die,
   });
   const group = new CoordinatorGroup({

@@ -10,6 +10,7 @@ import {
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
+import { Probes } from './probes.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryState } from './registry-state.js';
 
@@ -26,6 +27,8 @@ export interface Heard {
 export interface DetectorState {
   /** By node id; the highest incarnation heard. */
   readonly heard: Map<string, Heard>;
+  /** What the kernels of members say whose streams have ended. */
+  readonly probes: Probes;
   /** When this coordinator began to listen. */
   readonly startedAt: number;
   /** When it became leader. */
@@ -43,6 +46,7 @@ export interface DetectorState {
 export function emptyDetector(now: number): DetectorState {
   return {
     heard: new Map(),
+    probes: new Probes(),
     startedAt: now,
     leaderSince: now,
     viewSince: now,
@@ -58,6 +62,7 @@ export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: numb
   if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
   const isSame = known?.beat.incarnation === beat.incarnation;
   state.heard.set(beat.id, { beat, at: now, since: isSame ? known.since : now });
+  state.probes.heard(beat.id);
 }
 
 /**
@@ -75,6 +80,7 @@ export function detect(
   return (
     look.newProcess() ??
     look.survivor() ??
+    look.refusedMember() ??
     look.silentMember() ??
     look.idleMember() ??
     look.severedMember() ??
@@ -273,6 +279,23 @@ class Look {
       const [x, y] = [last(a), last(b)];
       return y.generation - x.generation || y.index - x.index;
     })[0];
+  }
+
+  /**
+   * R13, R10: its kernel says that its process is gone, and that of another one which serves says, later, that this one
+   * is not: it has not died with it.
+   */
+  refusedMember(): RegistryCommand | undefined {
+    const { probes } = this.#state;
+    for (const member of this.#registry.view.members) {
+      const goneSince = probes.goneSince(member, this.#timing.heartbeatMs);
+      if (this.#now < goneSince) continue;
+      const isOutlived = this.#serving.some(
+        (m) => m.id !== member.id && this.#hears(m) && probes.isThereSince(m, goneSince),
+      );
+      if (isOutlived) return this.#evict(member);
+    }
+    return undefined;
   }
 
   /** R13, R10: silence for T is evidence only while another serving member is heard. */

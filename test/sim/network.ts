@@ -5,6 +5,7 @@ import {
   channelQueueMax,
   type Dialer,
 } from '../../src/wire/channel.js';
+import type { ProbeAnswer, Prober } from '../../src/wire/probe.js';
 import type { SimProcess } from './process.js';
 import type { Schedule, SeededRandom } from './schedule.js';
 
@@ -41,6 +42,8 @@ export class Network {
   /** Directed: "from>to" by place, which outlives a process. */
   readonly #cut = new Set<string>();
   readonly #streams = new Set<Stream>();
+  /** Places where a probe was refused. */
+  readonly refused = new Set<string>();
   /** Part of the streams' messages at which the stream breaks. */
   breakChance = 0;
   /** Milliseconds added to every message, at most. */
@@ -84,6 +87,36 @@ export class Network {
         return stream.open(handler as unknown as ChannelHandler<never>) as Channel<Out>;
       },
     };
+  }
+
+  /** A kernel accepts for a process that is paused, refuses for one that is gone; over a cut it says nothing. */
+  prober(process: SimProcess): Prober {
+    return {
+      probe: (address, timeoutMs) =>
+        new Promise((resolve) => {
+          const answerIn = (milliseconds: number, answer: ProbeAnswer): void => {
+            this.#schedule.after(milliseconds, () => process.run(() => resolve(answer)));
+          };
+          this.#schedule.after(this.delay(), () => {
+            const answer = this.#kernelAt(process.name, address);
+            answerIn(answer === 'silent' ? timeoutMs : this.delay(), answer);
+          });
+        }),
+    };
+  }
+
+  #kernelAt(from: string, address: string): ProbeAnswer {
+    const place = address.slice(0, address.lastIndexOf(':'));
+    if (!this.#isOpen(from, place) || !this.#isOpen(place, from)) return 'silent';
+    const isThere = [...this.#listeners].some(
+      ([at, listener]) => at.startsWith(`${address}/`) && !listener.process.isDead,
+    );
+    if (!isThere) this.refused.add(place);
+    return isThere ? 'accepted' : 'refused';
+  }
+
+  #isOpen(from: string, to: string): boolean {
+    return !this.isCut(from, to) && !this.#clogged.has(`${from}>${to}`);
   }
 
   listenerAt(at: string): Listener | undefined {
