@@ -28,8 +28,8 @@ export class Ticks {
     this.#cancel();
     this.#due = due;
     const left = due === undefined ? 0 : due - this.#clock.monotonic();
-    // What is due by now waits for something else than time, or was tried in this step.
-    this.#cancel = left > 0 ? this.#clock.after(Math.ceil(left), this.#tick) : () => undefined;
+    // What is due by now waits for something else than time, or was tried in this step. Timers may be early by 1 ms.
+    this.#cancel = left > 0 ? this.#clock.after(Math.ceil(left) + 1, this.#tick) : () => undefined;
   }
 
   close(): void {
