@@ -143,7 +143,7 @@ export class Requests {
     const head = active !== undefined && isHead(active, self);
     if (head && ledger.synced.index < ledger.last.index) return;
     // The head to be: its clients know the view already, and to be refused would only make them ask again.
-    if (!head && seen !== undefined && isHead(seen, self) && seen !== active) return;
+    if (!head && seen !== undefined && isHead(seen, self)) return;
     const writes = this.#takeBlock();
     const now = this.#clock.monotonic();
     for (const write of writes) this.#pending.hand(write.token, now);
