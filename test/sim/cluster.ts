@@ -25,6 +25,8 @@ export interface ClusterOptions {
   readonly nodes: number;
   readonly proxies: number;
   readonly random: SeededRandom;
+  /** Drawn where it is not given. */
+  readonly timing?: Timing;
   /** Disks that say yes and don't sync: a defect that the checks must catch. */
   readonly ignoreSync?: boolean;
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
@@ -98,7 +100,7 @@ export class SimCluster {
 
   constructor(options: ClusterOptions) {
     this.random = options.random;
-    this.timing = this.random.pick(timings);
+    this.timing = options.timing ?? this.random.pick(timings);
     this.#trace = options.trace ?? (() => undefined);
     this.spans = new Spans(options.isTraced ?? false, this.coverage);
     this.#ignoreSync = options.ignoreSync ?? false;
@@ -141,6 +143,7 @@ export class SimCluster {
     if (place.lost === true) return;
     const process = new SimProcess(place.id, this.schedule, this.random.fork(), this.#drift);
     place.process = process;
+    this.network.lit(place.id);
     this.trace(place.id, 'starts');
     place.disk ??= this.#newDisk(place);
     const started =
@@ -203,7 +206,7 @@ export class SimCluster {
     this.trace(place.id, power ? 'crashes without power' : 'crashes');
     process.isDead = true;
     place.endedAt = this.schedule.now;
-    this.network.dropProcess(process);
+    this.network.dropProcess(process, !power);
     place.disk = place.disk?.crash({ power });
     place.coordinator = undefined;
     place.raft = undefined;

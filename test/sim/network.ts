@@ -42,6 +42,8 @@ export class Network {
   /** Directed: "from>to" by place, which outlives a process. */
   readonly #cut = new Set<string>();
   readonly #streams = new Set<Stream>();
+  /** Places without power. */
+  readonly #dark = new Set<string>();
   /** Places where a probe was refused. */
   readonly refused = new Set<string>();
   /** Part of the streams' messages at which the stream breaks. */
@@ -107,7 +109,7 @@ export class Network {
 
   #kernelAt(from: string, address: string): ProbeAnswer {
     const place = address.slice(0, address.lastIndexOf(':'));
-    if (!this.#isOpen(from, place) || !this.#isOpen(place, from)) return 'silent';
+    if (!this.isOpen(from, place) || this.#dark.has(place)) return 'silent';
     const isThere = [...this.#listeners].some(
       ([at, listener]) => at.startsWith(`${address}/`) && !listener.process.isDead,
     );
@@ -115,8 +117,11 @@ export class Network {
     return isThere ? 'accepted' : 'refused';
   }
 
-  #isOpen(from: string, to: string): boolean {
-    return !this.isCut(from, to) && !this.#clogged.has(`${from}>${to}`);
+  /** Does the link carry what is sent, both ways? */
+  isOpen(a: string, b: string): boolean {
+    const isOpen = (from: string, to: string): boolean =>
+      !this.isCut(from, to) && !this.#clogged.has(`${from}>${to}`);
+    return isOpen(a, b) && isOpen(b, a);
   }
 
   listenerAt(at: string): Listener | undefined {
@@ -202,12 +207,21 @@ export class Network {
     return { copies, overtakes };
   }
 
-  /** A process is gone: its streams end, at the others after a while. */
-  dropProcess(process: SimProcess): void {
-    for (const stream of [...this.#streams]) stream.lost(process);
+  /**
+   * A process is gone. Its kernel ends its streams at once and refuses its port from then on; without power there is
+   * no kernel, and the others notice after a while.
+   */
+  dropProcess(process: SimProcess, hasPower = true): void {
+    for (const stream of [...this.#streams]) stream.lost(process, hasPower);
     for (const [at, listener] of [...this.#listeners]) {
       if (listener.process === process) this.#listeners.delete(at);
     }
+    if (!hasPower) this.#dark.add(process.name);
+  }
+
+  /** A machine has power again. */
+  lit(place: string): void {
+    this.#dark.delete(place);
   }
 
   /** Every stream that is open, for a person who looks for one that hangs. */
@@ -329,10 +343,11 @@ class Stream {
     });
   }
 
-  lost(process: SimProcess): void {
-    if (this.#dialer.process === process || this.#server.process === process) {
-      this.break(this.#network.breakDelay());
-    }
+  lost(process: SimProcess, hasPower: boolean): void {
+    if (this.#dialer.process !== process && this.#server.process !== process) return;
+    const ends = [this.#dialer.process?.name ?? '', this.#server.process?.name ?? ''] as const;
+    const isSeen = hasPower && this.#network.isOpen(...ends);
+    this.break(isSeen ? this.#network.delay() : this.#network.breakDelay());
   }
 
   describe(): string {
