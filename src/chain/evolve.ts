@@ -1,6 +1,7 @@
 import { assert, unreachable } from '../base/assert.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { origin } from '../log/event-log.js';
+import { type ComparisonEvent, evolveComparison } from './comparison.js';
 import type { ChainEvent } from './events.js';
 import { commitThrough, cutSuffix, type StoreChanges, stageBlock } from './fold.js';
 import { leaseEnd, neededBy } from './promise.js';
@@ -43,6 +44,18 @@ export function evolve(state: NodeState, event: ChainEvent, changes?: StoreChang
     case 'AuthorityTaken':
       state.authority = true;
       break;
+    case 'DamageFound':
+      state.damage = event.damage;
+      break;
+    case 'RoundBegan':
+    case 'RangeRead':
+    case 'RangeAsked':
+    case 'RangeAgreed':
+    case 'RangeDiffered':
+    case 'RoundEqual':
+    case 'RoundEnded':
+      state.comparison = evolveComparison(state.comparison, event);
+      break;
     default:
       evolvePeers(state, event);
   }
@@ -62,7 +75,9 @@ type PeerEvent = Exclude<
       | 'Removed'
       | 'LeaseLimitRaised'
       | 'TokenReceived'
-      | 'AuthorityTaken';
+      | 'AuthorityTaken'
+      | 'DamageFound'
+      | ComparisonEvent['type'];
   }
 >;
 
@@ -169,6 +184,9 @@ function activate(state: NodeState, view: View, now: number): void {
   state.down = undefined;
   state.upHeardAt = now;
   state.authorityAt = undefined;
+  // R18: what a neighbour has said was of the epoch before.
+  state.comparison = { ...state.comparison, round: undefined };
+  if (state.damage !== undefined && state.damage.outlier !== '') state.damage = undefined;
   // R8: a tail with authority that stays the tail goes on answering.
   state.authority = state.authority && isTail(view, state.self);
   renewNeeded(state, now);

@@ -1,6 +1,8 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
+import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
+import { objectCacheBytesDefault } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
 import type {
@@ -20,26 +22,29 @@ import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
+import { type ComparePace, comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
+import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
-import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
+import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
-import { Requests } from './requests.js';
+import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { StateScan } from './state-scan.js';
 import { Ticks } from './ticks.js';
 import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
@@ -69,18 +74,15 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** How neighbours compare their states. */
+  readonly compare?: ComparePace;
+  /** Bytes of objects that are kept in memory; 0: none. */
+  readonly objectCacheBytes?: number;
   readonly telemetry?: NodeTelemetry;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
   /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
   readonly notice?: (text: string) => void;
-}
-
-/** A queue and its bound. */
-export interface Queue {
-  readonly name: string;
-  readonly length: number;
-  readonly limit: number;
 }
 
 /** Why an incarnation is over; `wipe`: its store starts from nothing. */
@@ -105,6 +107,7 @@ export interface NodeHandle {
   readonly queues: readonly Queue[];
   /** Messages and entries sent to successors by this incarnation. */
   readonly linkMeter: Readonly<ForwardMeter>;
+  readonly objectCache: Readonly<Pick<HotObjects, 'bytes' | 'hits' | 'misses'>>;
   /** Every event, after it was applied. */
   readonly events$: Observable<ChainEvent>;
   inspect(hash: boolean): Promise<InspectResponse>;
@@ -133,6 +136,7 @@ class NodeRuntime implements NodeHandle {
   readonly #requests: Requests;
   readonly #peers: Peers;
   readonly #links: Links;
+  readonly #scan: StateScan;
   readonly #heartbeats: Heartbeats;
   readonly #hops: Hops;
   readonly tracing: NodeTracing;
@@ -153,12 +157,13 @@ class NodeRuntime implements NodeHandle {
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
-    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered);
+    const { compare = comparePaceDefault } = options;
+    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered, compare);
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
     });
-    this.#objects = new Objects(log);
+    this.#objects = new Objects(log, options.objectCacheBytes ?? objectCacheBytesDefault);
     const telemetry = options.telemetry ?? { meter: new NodeMeter() };
     this.meter = telemetry.meter;
     this.meter.incarnations += 1;
@@ -171,6 +176,7 @@ class NodeRuntime implements NodeHandle {
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
     this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
+    this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -179,7 +185,7 @@ class NodeRuntime implements NodeHandle {
     this.acceptSession = this.#whileOpen(
       acceptSessions(
         () => this.view,
-        (operation, answer) => this.#execute(operation, answer),
+        (operations, answer) => this.#execute(operations, answer),
       ),
     );
     this.#wire();
@@ -235,19 +241,12 @@ class NodeRuntime implements NodeHandle {
     return this.#links.meter;
   }
 
+  get objectCache(): HotObjects {
+    return this.#objects.hot;
+  }
+
   get queues(): readonly Queue[] {
-    const { ledger, waiting } = this.state;
-    return [
-      { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
-      { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
-      {
-        name: 'parked_reads',
-        length: waiting.unleased.length + waiting.parked.length,
-        limit: parkedReadsMax,
-      },
-      { name: 'collecting_bytes', length: this.#requests.collectingBytes, limit: stagedBytesMax },
-      { name: 'link_window_bytes', length: this.#links.windowBytes, limit: linkWindowBytesMax },
-    ];
+    return queuesOf(this.state, this.#requests.collectingBytes, this.#links.windowBytes);
   }
 
   get events$(): Observable<ChainEvent> {
@@ -392,6 +391,11 @@ class NodeRuntime implements NodeHandle {
       case 'stop':
         this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
         break;
+      case 'readRange':
+      case 'hashRange':
+      case 'rollRange':
+        this.#scan.perform(effect);
+        break;
       default:
         this.#links.perform(effect);
     }
@@ -415,7 +419,9 @@ class NodeRuntime implements NodeHandle {
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
       const why = 'the coordinators have given this incarnation up';
-      this.#onRemoved({ wipe: false, why, above: push.newestIncarnation });
+      const removal = { wipe: false, why, above: push.newestIncarnation };
+      // A view that is on its way to the disk comes first: it may say that the store is to be emptied (R18).
+      void this.#log.settled().then(() => this.#onRemoved(removal));
     }
   }
 
@@ -427,7 +433,7 @@ class NodeRuntime implements NodeHandle {
       this.#guarded(() => {
         throw new KeychainError(
           'BAD_REQUEST',
-          `this node's data folder belongs to cluster ${hex(seen.clusterId)}; the coordinators are of cluster ${hex(view.clusterId)}: use another --data-dir or other --coordinators`,
+          `this node's data folder belongs to cluster ${toHex(seen.clusterId)}; the coordinators are of cluster ${toHex(view.clusterId)}: use another --data-dir or other --coordinators`,
         );
       });
       return;
@@ -449,17 +455,22 @@ class NodeRuntime implements NodeHandle {
   }
 
   execute(operation: Operation): Promise<OperationResult> {
-    return new Promise((resolve) => this.#execute(operation, resolve));
+    return new Promise((resolve) => this.#execute([operation], resolve));
   }
 
-  #execute(operation: Operation, answer: (result: OperationResult) => void): void {
+  /** Operations that came together; each is answered by itself. */
+  #execute(operations: readonly Operation[], answer: (result: OperationResult) => void): void {
     const now = this.#clock.monotonic();
-    const token = this.#pending.add(operation, now, answer);
-    const wrong = this.#closed
-      ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
-      : validateOperation(operation, this.#options.limits);
-    if (wrong !== undefined) this.#pending.fail(token, wrong);
-    else this.#requests.take(token, operation, now);
+    const taken: Taken[] = [];
+    for (const operation of operations) {
+      const token = this.#pending.add(operation, now, answer);
+      const wrong = this.#closed
+        ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
+        : validateOperation(operation, this.#options.limits);
+      if (wrong !== undefined) this.#pending.fail(token, wrong);
+      else taken.push({ token, operation });
+    }
+    this.#requests.take(taken, now);
   }
 
   inspect(hash: boolean): Promise<InspectResponse> {
@@ -486,8 +497,4 @@ class NodeRuntime implements NodeHandle {
     this.#events.complete();
     await this.#log.settled();
   }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

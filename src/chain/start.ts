@@ -1,5 +1,6 @@
 import { promiseMs } from '../base/timing.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { type ComparePace, comparePaceDefault, emptyComparison } from './comparison.js';
 import { emptyLedger } from './fold.js';
 import type { Ledger, NodeIdentity, NodeState, NodeTiming } from './state.js';
 import { everyoneIn, nameKey } from './views.js';
@@ -18,6 +19,7 @@ export function startState(
   timing: NodeTiming,
   now: number,
   remembered: Remembered = {},
+  pace: ComparePace = comparePaceDefault,
 ): NodeState {
   const leaseMaxMs = remembered.leaseMaxMs ?? 0;
   const { seen } = remembered;
@@ -52,6 +54,8 @@ export function startState(
     authorityAt: undefined,
     waiting: { writes: new Map(), unleased: [], parked: [], query: undefined, queries: [] },
     nextNonce: 1,
+    comparison: emptyComparison(pace, now),
+    damage: undefined,
     counters: { queriesAnswered: 0, queriesSent: 0 },
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,

@@ -9,12 +9,12 @@ import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import { Connections, dialServerStream } from '../wire/grpc-channel.js';
 import { type Jaeger, startJaeger } from './jaeger.js';
-import type { LimitFlags, TimingFlags } from './options.js';
+import type { CacheFlags, LimitFlags, TimingFlags } from './options.js';
 import { type ReadyNotice, say, untilStopped } from './process.js';
 import { table } from './table.js';
 import { type TelemetryFlags, telemetryArgs } from './telemetry-flags.js';
 
-export interface DemoFlags extends TimingFlags, LimitFlags, TelemetryFlags {
+export interface DemoFlags extends TimingFlags, LimitFlags, CacheFlags, TelemetryFlags {
   readonly coordinators: number;
   readonly nodes: number;
   readonly proxies: number;
@@ -140,6 +140,7 @@ async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess
     else argv.push('--coordinators', addresses);
     argv.push(...timingArgs(flags), ...telemetryArgs(flags));
     if (role !== 'coordinator') argv.push(...limitArgs(flags));
+    if (role === 'node') argv.push('--object-cache-bytes', `${flags.objectCacheBytes}`);
     return { ...process_, pid: 0, dataDir, argv };
   });
 }

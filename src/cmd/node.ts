@@ -5,9 +5,9 @@ import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
-import { emptyStore, openStore } from '../chain/open-store.js';
+import { emptyDamaged, type OpenStoreOptions, openStore } from '../chain/open-store.js';
 import { type NodeHandle, startNode } from '../chain/runtime.js';
-import { nodeChainService, nodeKvService } from '../chain/service.js';
+import { nodeChainService, nodeKvHandler, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
 import { sameName, servesIn } from '../chain/views.js';
 import { ChainService } from '../gen/keychaindb/v1/chain.js';
@@ -19,16 +19,33 @@ import { RocksEngine } from '../log/rocks-engine.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import type { Logger } from '../telemetry/log.js';
 import { telemetryService } from '../telemetry/service.js';
+import { DirectCalls } from '../wire/direct-calls.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
+import type { Handshake } from '../wire/handshake.js';
+import { protocolVersion } from '../wire/protocol-version.js';
+import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
-import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
+import {
+  type CacheFlags,
+  type CompareFlags,
+  comparePaceOf,
+  type LimitFlags,
+  limitsOf,
+  type TimingFlags,
+  timingOf,
+} from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
+export interface NodeFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompareFlags,
+    TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -38,8 +55,11 @@ export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly join: boolean;
 }
 
-/** Runs one chain node until it is told to stop: one incarnation after the other, on one store. */
-export async function runNode(flags: NodeFlags): Promise<void> {
+/**
+ * Runs one chain node until it is told to stop: one incarnation after the other, on one store.
+ * @param protocol what it says that it speaks
+ */
+export async function runNode(flags: NodeFlags, protocol = protocolVersion): Promise<void> {
   const { id, dataDir } = flags;
   const telemetry = startTelemetry('node', id, flags);
   const { log: logger, traces, metrics } = telemetry;
@@ -75,9 +95,12 @@ export async function runNode(flags: NodeFlags): Promise<void> {
       id: entry,
       request,
     })) ?? [];
+  const handshake = startHandshake('node', id, telemetry, protocol);
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    direct: new DirectCalls(nodeKvHandler(node), systemRandom),
+    handshake,
     services: [
       { definition: KVService, implementation: nodeKvService(node) },
       { definition: ChainService, implementation: nodeChainService(node) },
@@ -88,19 +111,21 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     ],
   });
   const address = flags.advertise ?? listener.address;
-  const connections = new Connections();
+  const connections = new Connections(handshake);
   let stopped = false;
   const stop = untilStopped().then(async (signal) => {
     stopped = true;
-    if (signal === 'SIGTERM' && current !== undefined) await leave(current, flags, logger);
+    if (signal === 'SIGTERM' && current !== undefined)
+      await leave(current, flags, handshake, logger);
   });
-  let log = await openStore({
+  const store: OpenStoreOptions = {
     folder,
     id,
     fatal: die,
     notice: (text) => logger.warn(text),
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
-  });
+  };
+  let log = await openStore(store);
   announce(logger, listener.address, http.address);
   telemetry.begin();
   let above = 0;
@@ -130,6 +155,8 @@ export async function runNode(flags: NodeFlags): Promise<void> {
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      compare: comparePaceOf(flags),
+      objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);
@@ -143,6 +170,10 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     });
     current = handle;
     const serving = handle.events$.subscribe((event) => {
+      if (event.type === 'DamageFound') {
+        const { what, outlier } = event.damage;
+        logger.error({ outlier }, outlier === '' ? `damaged: ${what}` : what);
+      }
       if (event.type !== 'Activated') {
         const isRare = rareEvents.has(event.type);
         if (isRare && logger.isLevelEnabled('debug')) logger.debug({ event }, event.type);
@@ -162,7 +193,7 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     const how = removal.wipe ? ' from an empty store' : '';
     logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
-    if (removal.wipe) log = await emptyStore(log, folder, die);
+    if (removal.wipe) log = await emptyDamaged(log, removal.why, store);
   }
   await listener.close();
   connections.close();
@@ -177,10 +208,15 @@ const leaveMs = 2_000;
 const answerOnMs = 200;
 
 /** R16: the chain goes on at once without a node that says so, where it would wait a lease for one that doesn't. */
-async function leave(handle: NodeHandle, flags: NodeFlags, log: Logger): Promise<void> {
+async function leave(
+  handle: NodeHandle,
+  flags: NodeFlags,
+  handshake: Handshake,
+  log: Logger,
+): Promise<void> {
   const { id, coordinators } = flags;
   if (!isMember(handle)) return;
-  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock });
+  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock, handshake });
   const deadline = systemClock.monotonic() + leaveMs;
   try {
     await verbs.drainMember({ id, expectedEpoch: 0 }, leaveMs);

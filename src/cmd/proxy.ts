@@ -11,14 +11,17 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { startGateway } from '../proxy/gateway.js';
 import { proxyMetrics } from '../proxy/metrics.js';
 import { type ProxyHandle, startProxy } from '../proxy/runtime.js';
-import { coordinatorService, kvService } from '../proxy/service.js';
+import { coordinatorService, kvHandler, kvService } from '../proxy/service.js';
 import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { TelemetryPeers } from '../telemetry/peers.js';
 import { RequestMeter } from '../telemetry/request-meter.js';
 import { telemetryService } from '../telemetry/service.js';
 import { traceIdOf } from '../telemetry/trace-context.js';
+import { DirectCalls } from '../wire/direct-calls.js';
 import { Connections, dialBidi, dialServerStream } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
+import { protocolVersion } from '../wire/protocol-version.js';
+import { startHandshake } from './handshake.js';
 import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
@@ -36,10 +39,11 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const { id, coordinators } = flags;
   const telemetry = startTelemetry('proxy', id, flags);
   const { log, traces, metrics, own } = telemetry;
-  const connections = new Connections();
+  const handshake = startHandshake('proxy', id, telemetry, protocolVersion);
+  const connections = new Connections(handshake);
   const clock = systemClock;
   const limits = limitsOf(flags);
-  const cluster = clusterVerbs({ addresses: coordinators, clock });
+  const cluster = clusterVerbs({ addresses: coordinators, clock, handshake });
   const addresses$ = new BehaviorSubject(coordinators);
   addresses$.subscribe((addresses) => cluster.follow(addresses));
   const stopLooking = every(clock, coordinatorsMs, () => {
@@ -97,6 +101,8 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    direct: new DirectCalls(kvHandler(proxy), systemRandom),
+    handshake,
     services: [
       { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },
       {

@@ -5,8 +5,8 @@ import {
   type Member,
   MemberState,
   type NodeHeartbeat,
-  type NodeStatus,
   type RegistryCommand,
+  type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
@@ -65,6 +65,15 @@ export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: numb
   state.probes.heard(beat.id);
 }
 
+/** Who is no member any more, and silent, is forgotten: over the years nodes come and go. */
+export function forgetGone(state: DetectorState, view: View, timing: Timing, now: number): void {
+  const ids = new Set([...view.members, ...view.others].map(({ id }) => id));
+  for (const [id, { at }] of state.heard) {
+    if (!ids.has(id) && now - at >= timing.detectionMs) state.heard.delete(id);
+  }
+  state.probes.keepOnly(view);
+}
+
 /**
  * What the leader proposes now, or nothing. One command at a time: the next one is decided on its outcome.
  * Pure but for the waiting times that `state` keeps.
@@ -85,6 +94,7 @@ export function detect(
     look.idleMember() ??
     look.severedMember() ??
     look.stuckMember() ??
+    look.damagedMember() ??
     look.reported() ??
     look.nextToSync()
   );
@@ -105,24 +115,25 @@ export function isHeard(
   );
 }
 
-/** What each node said last. */
-export function nodesHeard(state: DetectorState, now: number): readonly NodeStatus[] {
-  const beats = [...state.heard.values()];
-  const committed = Math.max(0, ...beats.map(({ beat }) => beat.watermark?.index ?? 0));
-  return beats.map(({ beat, at }) => ({
-    id: beat.id,
-    incarnation: beat.incarnation,
-    silentMs: Math.max(0, Math.floor(now - at)),
-    activeEpoch: beat.activeEpoch,
-    revision: beat.last?.index ?? 0,
-    watermark: beat.watermark?.index ?? 0,
-    lag: committed - (beat.watermark?.index ?? 0),
-    stagedKeys: beat.stagedKeys,
-    leaseMs: beat.leaseMs,
-    bootWaitMs: beat.bootWaitMs,
-    silentPeers: beat.silentPeers,
-    version: beat.version,
-  }));
+/** Why a waiting member that is heard isn't fed yet; '' where it is its turn. */
+export function whyNotFed(
+  { view }: RegistryState,
+  state: DetectorState,
+  timing: Timing,
+  now: number,
+  member: Member,
+): string {
+  const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+  const fed = view.members.find((m) => m.state !== MemberState.SERVING);
+  if (serving.length > 0 && !serving.some((m) => isHeard(state, m, timing, now))) {
+    return 'no serving node is heard that could feed it';
+  }
+  if (!isOfLineage(state, member, view.lineage)) {
+    return 'its store is from before the chain was recovered: it is emptied first';
+  }
+  if (fed !== undefined) return `${fed.id} is fed first`;
+  const isPart = state.heard.get(member.id)?.beat.incomplete === true;
+  return isPart ? 'its store holds a part of a snapshot: it gets a whole one' : '';
 }
 
 /** Why an operator may not give up those that serve and go on with this member; '' where it may. */
@@ -339,6 +350,11 @@ class Look {
     const active = (m: Member): number => this.#state.heard.get(m.id)?.beat.activeEpoch ?? 0;
     const isActive = view.members.some((m) => this.#hears(m) && active(m) === view.epoch);
     const idle = view.members.findLast((m) => this.#hears(m) && active(m) < view.epoch);
+    // All the others wait for the promise of one that is JOINING (R3): it is in the way, also where only one serves.
+    const joining = view.members.find((m) => m.state === MemberState.JOINING);
+    if (joining !== undefined && idle !== undefined && idle !== joining) {
+      return this.#evict(joining);
+    }
     return isActive && idle !== undefined ? this.#evict(idle) : undefined;
   }
 
@@ -381,6 +397,30 @@ class Look {
     if (!isWell) return undefined;
     const stuck = this.#registry.view.members.findLast((m) => stuckMs(m) >= stuckMsMax);
     return stuck === undefined ? undefined : this.#evict(stuck);
+  }
+
+  /**
+   * R18: a member whose store is damaged, or whose state is not that of the others, goes, and is synced anew; never
+   * while nobody else serves whose records can be read.
+   */
+  damagedMember(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    const beatOf = (m: Member): NodeHeartbeat | undefined =>
+      this.#hears(m) ? this.#state.heard.get(m.id)?.beat : undefined;
+    const isUnreadable = (m: Member): boolean => {
+      const beat = beatOf(m);
+      return beat !== undefined && beat.damage !== '' && beat.outlier === '';
+    };
+    const outliers = view.members.flatMap((m) => {
+      const beat = beatOf(m);
+      return beat?.activeEpoch === view.epoch && beat.outlier !== '' ? [beat.outlier] : [];
+    });
+    const damaged =
+      view.members.findLast(isUnreadable) ??
+      view.members.findLast(({ id }) => outliers.includes(id));
+    if (damaged === undefined) return undefined;
+    const isCopied = this.#serving.some((m) => m !== damaged && this.#hears(m) && !isUnreadable(m));
+    return isCopied ? this.#evict(damaged) : undefined;
   }
 
   /** R9: the tail's report of exactly this epoch. */

@@ -35,6 +35,13 @@ export class Probes {
     probed.refusedAt = undefined;
   }
 
+  /** Nobody else's process matters. */
+  keepOnly({ members }: View): void {
+    for (const id of this.#all.keys()) {
+      if (!members.some((m) => m.id === id)) this.#all.delete(id);
+    }
+  }
+
   /**
    * Who is to be probed now: members whose stream has ended; and where one of these has been gone for a heartbeat
    * interval, those that serve, each of which may show that it has not died with it (R10).

@@ -29,9 +29,10 @@ import {
   type DetectorState,
   detect,
   emptyDetector,
+  forgetGone,
   isHeard,
-  nodesHeard,
   onHeartbeat,
+  whyNotFed,
   whyNotRecovered,
 } from './detector.js';
 import { heldForMs, noteView } from './flapping.js';
@@ -44,6 +45,7 @@ import {
   ticksPerHeartbeat,
 } from './limits.js';
 import { checkMember } from './member-name.js';
+import { nodesHeard } from './node-status.js';
 import { NodeStreams } from './node-streams.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryMachine } from './registry-machine.js';
@@ -69,7 +71,7 @@ export interface CoordinatorHandle {
   /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
   shownView(): View;
   /** What the nodes say of themselves, as this coordinator hears it. */
-  chainStatus(): ChainStatusResponse;
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'>;
   /** These reject with KeychainError. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
@@ -132,6 +134,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         const { flaps, heard } = this.#detector;
         const newest = (id: string): number | undefined => heard.get(id)?.beat.incarnation;
         if (before !== undefined) noteView(flaps, before, view, newest, now);
+        forgetGone(this.#detector, view, timing, now);
         before = view;
         this.#detector.viewSince = now;
         this.#look();
@@ -172,8 +175,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
   }
 
-  #whyWaits({ id, drained, spare }: Member, now: number): string {
-    const { view } = this.#options.registry.state;
+  #whyWaits(member: Member, now: number): string {
+    const { id, drained, spare } = member;
+    const { registry, timing } = this.#options;
+    const { view } = registry.state;
     const held = heldForMs(this.#detector.flaps, id, now);
     const serving = view.members.filter((m) => m.state === MemberState.SERVING);
     if (drained) return 'drained: it is taken in when it was restarted, or added again';
@@ -182,11 +187,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
       return `it lost its place ${times} times: held back for ${Math.ceil(held / 1_000)} s`;
     }
     if (spare && view.members.length >= view.length) return 'a spare: the chain is long enough';
-    return '';
+    return whyNotFed(registry.state, this.#detector, timing, now, member);
   }
 
-  chainStatus(): ChainStatusResponse {
-    return { view: this.shownView(), nodes: nodesHeard(this.#detector, this.#clock.monotonic()) };
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
+    const view = this.shownView();
+    return { view, nodes: nodesHeard(this.#detector, view.epoch, this.#clock.monotonic()) };
   }
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
@@ -195,13 +201,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
   }
 
   async removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
-    this.#mustNotBeLast(request.id);
-    await this.#command({ command: { $case: 'removeMember', value: request } }, timeoutMs);
+    await this.#takeOut(request, timeoutMs, (value) => ({
+      command: { $case: 'removeMember', value },
+    }));
   }
 
   async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
-    this.#mustNotBeLast(request.id);
-    await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
+    await this.#takeOut(request, timeoutMs, (value) => ({
+      command: { $case: 'drainMember', value },
+    }));
   }
 
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
@@ -231,6 +239,30 @@ class CoordinatorRuntime implements CoordinatorHandle {
       throw new KeychainError('BAD_REQUEST', message, { field: 'length' });
     }
     await this.#command({ command: { $case: 'setChainLength', value: request } }, timeoutMs);
+  }
+
+  /** Decided on who is heard now, and so of exactly this view: who else serves may be going at the same time (R10). */
+  async #takeOut(
+    request: RemoveMemberRequest,
+    timeoutMs: number,
+    command: (request: RemoveMemberRequest) => RegistryCommand,
+  ): Promise<void> {
+    const until = this.#clock.monotonic() + timeoutMs;
+    for (;;) {
+      this.#mustNotBeLast(request.id);
+      const { epoch } = this.#options.registry.state.view;
+      const expectedEpoch = request.expectedEpoch === 0 ? epoch : request.expectedEpoch;
+      const remaining = until - this.#clock.monotonic();
+      try {
+        await this.#command(command({ ...request, expectedEpoch }), Math.max(1, remaining));
+        return;
+      } catch (error) {
+        const isOverdue = this.#clock.monotonic() + noLeaderMs >= until;
+        const isStale = KeychainError.from(error).reason === 'STALE_EPOCH';
+        if (!isStale || request.expectedEpoch !== 0 || isOverdue) throw error;
+        await pause(this.#clock, noLeaderMs);
+      }
+    }
   }
 
   /** R10: no member goes unless another serving one was heard. */
@@ -282,8 +314,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
       throw new KeychainError(outcome.reason, message);
     }
     const { reason, message } = RegistryResult.decode(outcome.result);
-    if (reason !== '') throw new KeychainError(isReason(reason) ? reason : 'INTERNAL', message);
     await this.#applied(outcome.index, deadline - this.#clock.monotonic());
+    if (reason !== '') throw new KeychainError(isReason(reason) ? reason : 'INTERNAL', message);
   }
 
   #applied(index: number, timeoutMs: number): Promise<void> {

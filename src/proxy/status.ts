@@ -45,6 +45,12 @@ export interface NodeRow {
   readonly activeEpoch: string | null;
   readonly silentMs: number | null;
   readonly silentPeers: readonly string[];
+  /** What is wrong with a store; '' where nothing is known. */
+  readonly damage: string;
+  /** The member whose state is another one than the others'; '' where `damage` is of the own store. */
+  readonly outlier: string;
+  /** The whole state was equal to the predecessor's at this revision or later ones; '0': not compared yet. */
+  readonly comparedRevision: string | null;
   readonly version: string;
 }
 
@@ -71,6 +77,7 @@ export interface Problem {
     | 'no-leader'
     | 'coordinator-silent'
     | 'coordinator-learning'
+    | 'coordinator-behind'
     | 'coordinators-few'
     | 'no-chain'
     | 'chain-short'
@@ -78,7 +85,12 @@ export interface Problem {
     | 'node-silent'
     | 'node-waiting'
     | 'node-joining'
-    | 'peers-apart';
+    | 'node-idle'
+    | 'disk-stuck'
+    | 'peers-apart'
+    | 'version-unknown'
+    | 'store-damaged'
+    | 'state-differs';
   readonly id: string;
   readonly message: string;
   readonly command: string;
@@ -86,6 +98,11 @@ export interface Problem {
   readonly passing: boolean;
 }
 
+/** Entries that a coordinator may lack and is well. */
+const lagMost = 1_000;
+/** Milliseconds for which a serving node may not take part in the newest view, or wait for its disk, and is well. */
+const idleMsMost = 500;
+const stuckMsMost = 2_000;
 /** A majority of one or two coordinators bears no failure. */
 const coordinatorsWanted = 3;
 
@@ -96,7 +113,7 @@ export function statusReport(
   const { view } = chain;
   const members = view?.members ?? [];
   const all = [...members, ...(view?.others ?? [])];
-  const problems = [...groupProblems(cluster), ...chainProblems(chain)];
+  const problems = [...groupProblems(cluster), ...chainProblems(chain), ...refusals(chain)];
   return {
     healthy: problems.length === 0,
     epoch: String(view?.epoch ?? 0),
@@ -135,6 +152,9 @@ function nodeRow(
     activeEpoch: heard === undefined ? null : String(heard.activeEpoch),
     silentMs: heard?.silentMs ?? null,
     silentPeers: heard?.silentPeers ?? [],
+    damage: heard?.damage ?? '',
+    outlier: heard?.outlier ?? '',
+    comparedRevision: heard === undefined ? null : String(heard.comparedRevision),
     version: heard?.version ?? '',
   };
 }
@@ -172,7 +192,7 @@ function groupProblems({ leader, coordinators }: ClusterStatusResponse): readonl
         'start coordinators until a majority runs; if one is lost for ever: keychaindb cluster restore',
     });
   }
-  for (const { id, answered, learner } of coordinators) {
+  for (const { id, answered, learner, lag } of coordinators) {
     if (!answered) {
       problems.push({
         ...{ kind: 'coordinator-silent', id, passing: false },
@@ -183,7 +203,13 @@ function groupProblems({ leader, coordinators }: ClusterStatusResponse): readonl
       problems.push({
         ...{ kind: 'coordinator-learning', id, passing: true },
         message: `coordinator ${id} catches up and has no vote yet`,
-        command: 'wait',
+        command: `wait; where it never does: keychaindb cluster remove ${id}`,
+      });
+    } else if (lag > lagMost) {
+      problems.push({
+        ...{ kind: 'coordinator-behind', id, passing: true },
+        message: `coordinator ${id} lacks ${lag} entries`,
+        command: `wait; where it grows: look at its disk and its log, restart ${id}`,
       });
     }
   }
@@ -216,13 +242,48 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
     });
   }
   for (const member of [...members, ...(view?.others ?? [])]) {
-    const found = memberProblem(member, heardOf(member, nodes));
+    const heard = heardOf(member, nodes);
+    const found = memberProblem(member, heard, members);
     if (found !== undefined) problems.push(found);
+    if (heard !== undefined && heard.damage !== '') {
+      problems.push(damageProblem(heard, serving > 1 || !isServing(member)));
+    }
   }
   return problems;
 }
 
-function memberProblem(member: Member, heard: NodeStatus | undefined): Problem | undefined {
+/** It mends itself where another copy serves. */
+function damageProblem({ id, damage, outlier }: NodeStatus, isCopied: boolean): Problem {
+  if (outlier !== '') {
+    return {
+      ...{ kind: 'state-differs', id: outlier, passing: true },
+      message: `${id} found: ${damage}`,
+      command: `wait: ${outlier} is taken out and synced anew; should it come again: keychaindb log diff`,
+    };
+  }
+  return {
+    ...{ kind: 'store-damaged', id, passing: isCopied },
+    message: isCopied
+      ? `${id} has a damaged store: ${damage}`
+      : `${id} has a damaged store, and is the last that serves: ${damage}`,
+    command: isCopied
+      ? 'wait: it is taken out and synced anew'
+      : 'keychaindb chain add ID HOST:PORT: when another one serves, this one is synced anew',
+  };
+}
+
+function refusals({ refused }: ChainStatusResponse): readonly Problem[] {
+  return refused.map(({ process, message, remedy }) => ({
+    ...{ kind: 'version-unknown', id: process, passing: false },
+    ...{ message, command: remedy },
+  }));
+}
+
+function memberProblem(
+  member: Member,
+  heard: NodeStatus | undefined,
+  members: readonly Member[],
+): Problem | undefined {
   const { id, state, drained, spare, note } = member;
   // It was taken out on purpose, and its place is its operator's to fill.
   if (drained || (spare && state === MemberState.WAITING)) return undefined;
@@ -231,7 +292,10 @@ function memberProblem(member: Member, heard: NodeStatus | undefined): Problem |
       return {
         ...{ kind: 'last-serving', id, passing: false },
         message: `${id} has what was acknowledged, and none of those that serve is heard`,
-        command: `start ${id}`,
+        command: `start ${id}; if none of them ever comes back: keychaindb chain recover ID --lose ${members
+          .filter(isServing)
+          .map((m) => m.id)
+          .join(',')} (lossy)`,
       };
     case MemberState.OFFLINE:
       return {
@@ -253,11 +317,30 @@ function memberProblem(member: Member, heard: NodeStatus | undefined): Problem |
         command: 'wait',
       };
     default:
-      if (heard === undefined || heard.silentPeers.length === 0) return undefined;
-      return {
-        ...{ kind: 'peers-apart', id, passing: true },
-        message: `${id} does not hear ${heard.silentPeers.join(', ')}`,
-        command: 'look at the network between them; one of them is taken out',
-      };
+      return heard === undefined ? undefined : servingProblem(heard);
   }
+}
+
+function servingProblem(heard: NodeStatus): Problem | undefined {
+  const { id, silentPeers, stuckMs, idleMs, activeEpoch } = heard;
+  if (stuckMs > stuckMsMost) {
+    return {
+      ...{ kind: 'disk-stuck', id, passing: false },
+      message: `the disk of ${id} has synced nothing for ${Math.floor(stuckMs / 1_000)} s`,
+      command: `look at its disk, restart ${id}; it is taken out where another node is well`,
+    };
+  }
+  if (silentPeers.length > 0) {
+    return {
+      ...{ kind: 'peers-apart', id, passing: true },
+      message: `${id} does not hear ${silentPeers.join(', ')}`,
+      command: 'look at the network between them; one of them is taken out',
+    };
+  }
+  if (idleMs <= idleMsMost) return undefined;
+  return {
+    ...{ kind: 'node-idle', id, passing: true },
+    message: `${id} takes part in epoch ${activeEpoch} yet: promises that were given for reads have not run out`,
+    command: 'wait: writes go on after it',
+  };
 }

@@ -72,6 +72,8 @@ export const meanings: Readonly<Record<Reason, Meaning>> = {
   LAST_MAJORITY: final,
   MEMBER_REMOVED: final,
   MEMBER_BEHIND: final,
+  // Another one that is asked may speak it: while the cluster is upgraded they differ.
+  VERSION_UNKNOWN: again,
   SESSION_EXPIRED: final,
   CONDITION_FAILED: { retry: false, applied: 'outcome' },
   STALE_EPOCH: again,
@@ -101,6 +103,14 @@ const eagerRetries = 2;
 export const faultsMax = 4;
 /** A doubling stops here, so that shifts stay numbers. */
 const doublingsMax = 10;
+
+/** Milliseconds before a caller's deadline at which it is answered, so that the answer still arrives. */
+const answerEarlyMs = 50;
+
+/** Milliseconds that an answerer may take, of those that its caller has left. */
+export function answerWithinMs(leftMs: number): number {
+  return Math.max(1, leftMs - Math.min(answerEarlyMs, leftMs / 10));
+}
 
 export function attemptHistory(kind: OperationKind): AttemptHistory {
   return { kind, begun: 0, unresolved: 0, refusal: undefined, faults: 0 };

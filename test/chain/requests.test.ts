@@ -21,7 +21,7 @@ async function requestsOfB() {
   const state = startState(self, 1, timing, 0);
   const given: ChainInput[] = [];
   const pending = new Pending('b', 1, () => undefined);
-  const objects = new Objects(log);
+  const objects = new Objects(log, 0);
   const requests = new Requests(
     state,
     objects,
@@ -52,7 +52,7 @@ t.test('the head to be holds a write until the view is active there', async (t) 
   const { state, given, requests } = await requestsOfB();
   state.active = view(1, 'a b c');
   state.seen = view(2, 'b c', 'a');
-  requests.take(1, put, 0);
+  requests.take([{ token: 1, operation: put }], 0);
   await settled();
   requests.stepped(tick);
   await settled();
@@ -70,7 +70,7 @@ t.test('who will not be the head hands it over, to be refused', async (t) => {
   const { state, given, requests } = await requestsOfB();
   state.active = view(1, 'a b c');
   state.seen = view(2, 'c b', 'a');
-  requests.take(1, put, 0);
+  requests.take([{ token: 1, operation: put }], 0);
   await settled();
   t.equal(given.length, 1);
 });

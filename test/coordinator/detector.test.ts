@@ -3,10 +3,13 @@ import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js'
 import {
   detect,
   emptyDetector,
+  forgetGone,
   onHeartbeat,
+  whyNotFed,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
 import { stuckMsMax } from '../../src/coordinator/limits.js';
+import { nodesHeard } from '../../src/coordinator/node-status.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
   type Member,
@@ -63,6 +66,9 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   stuckMs: 0,
   join: false,
   report: undefined,
+  damage: '',
+  outlier: '',
+  comparedRevision: 0,
   ...more,
 });
 
@@ -325,6 +331,23 @@ t.test('nobody is reinstated while one who serves is heard', async (t) => {
   t.not(look(), 'reinstate b at 5');
 });
 
+t.test(
+  'a JOINING member whose promise the others wait for in vain is taken out (R3, R13)',
+  async (t) => {
+    const joining = member('b', MemberState.JOINING);
+    const stalled = registry([serving('a'), joining]);
+    const beats = [
+      [beat('a', { activeEpoch: 4 }), 0],
+      [beat('b', { activeEpoch: 5 }), 0],
+    ] as const;
+    const { detector, look } = leader(stalled, beats);
+    detector.viewSince = 100_000 - promiseMs(timing.leaseMs, timing.drift) - 2 * detectionMs + 1;
+    t.equal(look(), '', 'it has its time');
+    detector.viewSince -= 1;
+    t.equal(look(), 'evict b at 5', 'though only one serves');
+  },
+);
+
 t.test('a member that does not activate what another one has is taken out (R13)', async (t) => {
   const { detector, look } = leader(chain, [
     [beat('a'), 0],
@@ -539,6 +562,38 @@ t.test(
   },
 );
 
+t.test('a member whose store is damaged is taken out, while another one can be read', async (t) => {
+  const look = (members: RegistryState, beats: Readonly<Record<string, Partial<NodeHeartbeat>>>) =>
+    leader(
+      members,
+      members.view.members.map(({ id }) => [beat(id, beats[id]), 0] as const),
+    ).look();
+  const damage = 'record o/k';
+  t.equal(look(chain, { a: { damage } }), 'evict a at 5', 'the head as well');
+  t.equal(look(registry([serving('a')]), { a: { damage } }), '', 'the last one stays');
+  const joins = registry([serving('a'), member('b', MemberState.JOINING)]);
+  t.equal(look(joins, { a: { damage } }), '', 'one that joins is no copy yet');
+  t.equal(look(chain, { a: { damage }, b: { damage } }), 'evict b at 5');
+  t.equal(look(chain, { a: { damage }, b: { damage }, c: { damage } }), '', 'all are');
+});
+
+t.test('the one whose state differs is taken out, on the word of who found it', async (t) => {
+  const look = (beats: Readonly<Record<string, Partial<NodeHeartbeat>>>) =>
+    leader(
+      chain,
+      ['a', 'b', 'c'].map((id) => [beat(id, beats[id]), 0] as const),
+    ).look();
+  const found = { damage: 'its state differs', outlier: 'b' };
+  t.equal(look({ b: found }), 'evict b at 5');
+  t.equal(look({ c: found }), 'evict b at 5');
+  const before = { activeEpoch: 4 };
+  const early = { a: before, b: before, c: { ...found, ...before } };
+  t.equal(look(early), '', 'a word of an earlier epoch');
+  t.equal(look({ c: { ...found, outlier: 'x' } }), '', 'nobody of this chain');
+  const damage = 'record o/k';
+  t.equal(look({ a: { damage }, c: { damage }, b: found }), 'evict c at 5', 'damage first');
+});
+
 t.test('a member whose disk is stuck is taken out, where another one is well', async (t) => {
   const look = (stuck: Readonly<Record<string, number>>) =>
     leader(
@@ -549,3 +604,59 @@ t.test('a member whose disk is stuck is taken out, where another one is well', a
   t.equal(look({ b: stuckMsMax }), 'evict b at 5');
   t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
 });
+
+t.test('who is no member any more is forgotten when it is silent', async (t) => {
+  const state = emptyDetector(0);
+  for (const id of ['a', 'gone', 'joining']) onHeartbeat(state, beat(id), 0);
+  onHeartbeat(state, beat('joining'), detectionMs);
+  forgetGone(state, registry([serving('a')]).view, timing, detectionMs);
+  t.same([...state.heard.keys()], ['a', 'joining']);
+});
+
+t.test('why a member waits is told', async (t) => {
+  const why = (
+    state: RegistryState,
+    beats: readonly (readonly [NodeHeartbeat, number])[],
+  ): string => {
+    const now = 100_000;
+    return whyNotFed(state, leader(state, beats, now).detector, timing, now, waiting('d'));
+  };
+  const served = registry([serving('a')], [waiting('d')]);
+  const d = [beat('d'), 0] as const;
+  t.equal(why(served, [[beat('a'), 0], d]), '');
+  t.match(why(served, [[beat('a'), detectionMs], d]), /no serving node is heard/);
+  const older = beat('d', { lineage: 2 });
+  t.match(
+    why(served, [
+      [beat('a'), 0],
+      [older, 0],
+    ]),
+    /before the chain was recovered/,
+  );
+  const busy = registry([serving('a'), member('c', MemberState.SYNCING)], [waiting('d')]);
+  t.equal(why(busy, [[beat('a'), 0], d]), 'c is fed first');
+  const part = beat('d', { incomplete: true });
+  t.match(
+    why(served, [
+      [beat('a'), 0],
+      [part, 0],
+    ]),
+    /part of a snapshot/,
+  );
+  t.equal(why(registry([], [waiting('d')]), [d]), '');
+});
+
+t.test(
+  'how long a node has not taken up the newest view, and waited for its disk, is told',
+  async (t) => {
+    const { detector } = leader(chain, [
+      [beat('a'), 0],
+      [beat('b', { activeEpoch: 4, stuckMs: 30 }), 0],
+    ]);
+    detector.viewSince = 99_300;
+    t.match(nodesHeard(detector, 5, 100_000), [
+      { id: 'a', idleMs: 0, stuckMs: 0 },
+      { id: 'b', idleMs: 700, stuckMs: 30 },
+    ]);
+  },
+);

@@ -158,6 +158,20 @@ const raft: readonly Mutant[] = [
     'return 1 + 0 * chance;',
   ),
   one(
+    'who answers a message of an older term confirms its round',
+    'thesis §6.4, B6',
+    'raft/core.ts',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: 0 };',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };',
+  ),
+  one(
+    'who says that it lacks what it had is asked again at once',
+    'B11',
+    'raft/replication.ts',
+    'if (conflict.generation === 0 && conflict.index <= progress.match) return;',
+    '',
+  ),
+  one(
     'a member without a vote, as far as it knows, gives none',
     'B7',
     'raft/election.ts',
@@ -325,7 +339,59 @@ const coordinator: readonly Mutant[] = [
   },
 ];
 
+const comparison: readonly Mutant[] = [
+  one(
+    'states are compared at two entries',
+    'R18',
+    'chain/state-scan.ts',
+    'own.chunk.hashAt(this.#log, theirs.at, theirs.to)',
+    'own.chunk.hashAt(this.#log, own.chunk.range.through, theirs.to)',
+  ),
+  one(
+    'what was read is not brought to the entry that is agreed on',
+    'R18',
+    'chain/state-chunk.ts',
+    'if (blocks.length > 0) commitThrough(ledger, at, store);',
+    'if (blocks.length > 0) void [commitThrough, at, store];',
+  ),
+  {
+    name: 'what was read is taken to contain less than it may',
+    rule: 'R18',
+    edits: [
+      {
+        file: 'chain/state-chunk.ts',
+        find: 'const stored = await log.get(watermarkKey);',
+        put: 'const early = watermark(); const stored = await log.get(watermarkKey);',
+      },
+      { file: 'chain/state-chunk.ts', find: 'through: watermark(),', put: 'through: early,' },
+    ],
+  },
+  one(
+    'a difference is not seen',
+    'R18',
+    'chain/compare.ts',
+    'const isEqual = own.hash === theirs.hash;',
+    "const isEqual = own.hash !== '';",
+  ),
+  one(
+    'a store that is found damaged is emptied at once, be it the last one',
+    'R18',
+    'chain/compare.ts',
+    "  turn.emit({ type: 'DamageFound', damage: { what, outlier: '' } });",
+    `  turn.emit({ type: 'Removed' });
+  turn.effect({ type: 'stop', wipe: true, why: what });`,
+  ),
+  one(
+    'a damaged member that was taken out keeps its store',
+    'R18',
+    'chain/activation.ts',
+    'const wipe = isStrange || isDamaged(state);',
+    'const wipe = isStrange || (isDamaged(state) && state.removed && state.seen === undefined);',
+  ),
+];
+
 const chain: readonly Mutant[] = [
+  ...comparison,
   one(
     'a restart keeps its place',
     'R5, R11',
@@ -697,6 +763,20 @@ const log: readonly Mutant[] = [
     'log/durable-log.ts',
     "for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });",
     "for await (const [key] of this.#engine.scan({ ...range, limit: 0 })) dels.push({ type: 'del', key });",
+  ),
+  one(
+    'a commit does not reach the objects that are kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'this.hot.keep(mapKey, found);',
+    'void found;',
+  ),
+  one(
+    'a load that a commit has overtaken is kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'if (!this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);',
+    'this.hot.keep(mapKey, loaded);',
   ),
   one(
     'a commit is not atomic: the watermark is written without the objects',

@@ -1,5 +1,7 @@
 import { of } from 'rxjs';
 import { type Timing, timingDefault } from '../../src/base/timing.js';
+import { type ComparePace, comparePaceDefault } from '../../src/chain/comparison.js';
+import type { ChainEvent } from '../../src/chain/events.js';
 import { emptyStore, openStore } from '../../src/chain/open-store.js';
 import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
@@ -12,6 +14,7 @@ import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
 import { type RaftHandle, startRaft } from '../../src/raft/runtime.js';
 import { Answers } from './answers.js';
+import { check } from './check.js';
 import { Coverage } from './coverage.js';
 import { Ghost } from './ghost.js';
 import { Network } from './network.js';
@@ -32,6 +35,8 @@ export interface ClusterOptions {
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
   readonly drift?: number;
   readonly trace?: (line: string) => void;
+  /** Milliseconds between two passes of nodes that compare their states. */
+  readonly compareMs?: number;
   /** Clients have their operations traced. */
   readonly isTraced?: boolean;
 }
@@ -54,6 +59,8 @@ export interface Place {
   hurt?: number | undefined;
   /** An object record was changed under a running node: it may refuse to read it, and nothing else. */
   rotten?: boolean;
+  /** An object that was changed with a right checksum: its record, and what stands there. */
+  altered?: { readonly key: Uint8Array; readonly value: Uint8Array } | undefined;
   /** A coordinator whose disk is damaged: it takes part in nothing any more. */
   lost?: boolean;
   /** Simulated milliseconds at which its last process ended. */
@@ -92,6 +99,7 @@ export class SimCluster {
   readonly timing: Timing;
   readonly random: SeededRandom;
   readonly #trace: (line: string) => void;
+  readonly #compare: ComparePace;
   readonly #ignoreSync: boolean;
   readonly #drift: number;
   readonly #usurped: SimProcess[] = [];
@@ -104,6 +112,9 @@ export class SimCluster {
     this.#trace = options.trace ?? (() => undefined);
     this.spans = new Spans(options.isTraced ?? false, this.coverage);
     this.#ignoreSync = options.ignoreSync ?? false;
+    const { compareMs = comparePaceDefault.intervalMs } = options;
+    const records = compareMs < comparePaceDefault.intervalMs ? 2 : comparePaceDefault.records;
+    this.#compare = { ...comparePaceDefault, intervalMs: compareMs, records, share: 0.2 };
     this.#drift = options.drift ?? this.timing.drift * 0.99;
     this.network = new Network(this.schedule, this.random.fork());
     this.#raftLimits = {
@@ -165,6 +176,7 @@ export class SimCluster {
         monotonic: () => 0,
         wall: () => 0,
         after: (ms, then) => schedule.after(ms, () => place.process?.run(then)),
+        soon: (then) => schedule.after(0, () => place.process?.run(then)),
       },
       readMs: () => stalled() + (random.chance(0.1) ? random.between(0, 1) : 0),
       writeMs: () => stalled() + random.between(0.01, 0.2),
@@ -270,6 +282,7 @@ export class SimCluster {
         at !== undefined &&
         at !== place &&
         this.isWell(at) &&
+        at.rotten !== true &&
         at.node?.state.self.incarnation === m.incarnation &&
         at.node.state.active?.epoch === view.epoch
       );
@@ -420,6 +433,8 @@ export class SimCluster {
         clock,
         random,
         timing: this.timing,
+        // Some keep nothing in memory, some the newest two or three objects, some all.
+        objectCacheBytes: random.pick([0, 16_000, 1 << 20]),
         log,
         join: true,
         peers: this.network.dialer(process, 'peer'),
@@ -429,6 +444,7 @@ export class SimCluster {
           dialer: this.network.dialer(process, 'heartbeat'),
         },
         limits,
+        compare: this.#compare,
         fatal,
         telemetry: this.spans.telemetry(),
       });
@@ -444,6 +460,7 @@ export class SimCluster {
         if (event.type === 'Activated') this.trace(id, `activates ${event.view.epoch}`);
         if (event.type === 'AuthorityTaken') this.trace(id, 'takes authority');
         if (event.type === 'SuffixCut') this.trace(id, `cuts back to ${event.after.index}`);
+        this.#compared(place, process, event);
       });
       const removal = await handle.removed;
       if (process.isDead) return;
@@ -457,7 +474,37 @@ export class SimCluster {
       this.ghost.forget(handle);
       await handle.close();
       above = removal.above;
-      if (removal.wipe) log = await emptyStore(log, folder, fatal);
+      if (removal.wipe) {
+        if (place.rotten === true) this.coverage.count('damaged record read, synced anew');
+        log = await emptyStore(log, folder, fatal);
+        place.rotten = false;
+      }
+    }
+  }
+
+  /** R18: a difference is found only where an object was altered. */
+  #compared(place: Place, process: SimProcess, event: ChainEvent): void {
+    if (event.type === 'RoundEqual') {
+      this.coverage.count('states compared');
+      const { ledger } = place.node?.state ?? {};
+      if (ledger !== undefined && ledger.last.index > event.at.index) {
+        this.coverage.count('states compared amid writes');
+      }
+    }
+    if (event.type !== 'DamageFound') return;
+    const { what, outlier } = event.damage;
+    this.trace(place.id, `finds damage: ${what}`);
+    try {
+      if (outlier === '') {
+        const isHurt = place.rotten === true || place.hurt !== undefined;
+        check(isHurt, 'comparison', 'a whole store is not found damaged', { id: place.id, what });
+        return;
+      }
+      const isAltered = this.of('node').some(({ altered }) => altered !== undefined);
+      check(isAltered, 'comparison', 'equal states are not found different', { what });
+      this.coverage.count('difference found');
+    } catch (error) {
+      this.#failed(place, process, error);
     }
   }
 

@@ -26,6 +26,11 @@ export const mustMeet = [
   'reordered while one joins',
   'spare taken in',
   'recover refused',
+  'states compared',
+  'states compared amid writes',
+  'difference found',
+  'altered object mended',
+  'damaged record read, synced anew',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

@@ -25,8 +25,12 @@ export interface LabOptions {
   /** Kept by the caller; without it a temporary folder that `stop` removes. */
   readonly dataDir?: string;
   readonly args?: readonly string[];
+  /** Another version's binary that it begins with; what is started again runs the one that was built beside this. */
+  readonly from?: string;
   /** The Node that runs the processes. */
   readonly execPath?: string;
+  /** Besides this process' own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The binary, as it was built beside this. */
@@ -64,19 +68,28 @@ export class Lab {
     args.push('--nodes', `${options.nodes ?? 3}`, '--coordinators', `${options.coordinators ?? 3}`);
     args.push('--proxies', `${options.proxies ?? 1}`, ...(options.args ?? []));
     const begun = performance.now();
-    const demo = spawn(options.execPath ?? process.execPath, [main, ...args], {
+    const demo = spawn(options.execPath ?? process.execPath, [options.from ?? main, ...args], {
       // Over IPC it notices when whoever started it is gone, and ends with all of its processes.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: { ...process.env, ...options.env },
     });
     let errors = '';
     demo.stderr?.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
-    const line = await new Promise<string>((resolve, reject) => {
+    const started = new Promise<string>((resolve, reject) => {
       if (demo.stdout !== null) createInterface({ input: demo.stdout }).once('line', resolve);
       demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
     });
-    const { processes } = JSON.parse(line) as { processes: LabProcess[] };
+    const line = await started.catch(async (error: unknown) => {
+      if (options.dataDir === undefined) await removed(dir);
+      throw error;
+    });
+    const begins = JSON.parse(line) as { processes: LabProcess[] };
+    const processes = begins.processes.map((each) => ({
+      ...each,
+      argv: each.argv.map((word) => (word === options.from ? main : word)),
+    }));
     const readyMs = performance.now() - begun;
     return new Lab(demo, processes, dir, options.dataDir === undefined, readyMs);
   }
@@ -190,8 +203,13 @@ export class Lab {
       demo.kill('SIGTERM');
       await ended;
     }
-    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true });
+    if (this.#removesDir) await removed(this.dir);
   }
+}
+
+/** A process that is ending may write its last bytes yet. */
+function removed(dir: string): Promise<void> {
+  return rm(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
 export function servingIds(view: View): string[] {

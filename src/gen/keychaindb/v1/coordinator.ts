@@ -193,6 +193,19 @@ export interface ChainStatusResponse {
     | undefined;
   /** Of each of its members and others that was ever heard here. */
   readonly nodes: readonly NodeStatus[];
+  /** Processes that speak another major version, as far as this coordinator met them within the last 30 s. */
+  readonly refused: readonly RefusedProcess[];
+}
+
+export interface RefusedProcess {
+  /** Role and id, e.g. `node n1`; host:port where it doesn't say. */
+  readonly process: string;
+  /** MAJOR.MINOR of what it speaks. */
+  readonly version: string;
+  /** Which versions both have. */
+  readonly message: string;
+  /** What to do. */
+  readonly remedy: string;
 }
 
 export interface NodeStatus {
@@ -212,6 +225,14 @@ export interface NodeStatus {
   /** Members whose promise or link it lacks. */
   readonly silentPeers: readonly string[];
   readonly version: string;
+  /** As NodeHeartbeat's. */
+  readonly damage: string;
+  readonly outlier: string;
+  readonly comparedRevision: number;
+  /** Milliseconds since its oldest write that its disk hasn't synced; 0: none waits. */
+  readonly stuckMs: number;
+  /** Milliseconds for which there has been a newer view than the one that it takes part in; 0: there is none. */
+  readonly idleMs: number;
 }
 
 export interface ClusterStatusRequest {
@@ -225,6 +246,8 @@ export interface ClusterStatusResponse {
   readonly term: number;
   /** One for each member of the group. */
   readonly coordinators: readonly CoordinatorStatus[];
+  /** Ids of coordinators that have written to the one that answers, since it started. */
+  readonly heard: readonly string[];
 }
 
 export interface ClusterStatusResponse_MembersEntry {
@@ -303,6 +326,12 @@ export interface NodeHeartbeat {
   readonly process: number;
   /** Milliseconds since the oldest write that was handed to the disk and isn't synced yet; 0: none waits. */
   readonly stuckMs: number;
+  /** What is wrong with a store (R18); empty: nothing that is known. */
+  readonly damage: string;
+  /** The member whose state differs from the others', as this one found; empty: the damage is in its own store. */
+  readonly outlier: string;
+  /** The whole state was compared with the predecessor's, and was equal, at this revision or later ones; 0: not yet. */
+  readonly comparedRevision: number;
 }
 
 export interface JoinReport {
@@ -1647,7 +1676,7 @@ export const ChainStatusRequest: MessageFns<ChainStatusRequest> = {
 };
 
 function createBaseChainStatusResponse(): ChainStatusResponse {
-  return { view: undefined, nodes: [] };
+  return { view: undefined, nodes: [], refused: [] };
 }
 
 export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
@@ -1657,6 +1686,9 @@ export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
     }
     for (const v of message.nodes) {
       NodeStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.refused) {
+      RefusedProcess.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1690,6 +1722,93 @@ export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
             message.nodes.push(NodeStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.refused.push(RefusedProcess.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRefusedProcess(): RefusedProcess {
+  return { process: "", version: "", message: "", remedy: "" };
+}
+
+export const RefusedProcess: MessageFns<RefusedProcess> = {
+  encode(message: RefusedProcess, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.process !== "") {
+      writer.uint32(10).string(message.process);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.remedy !== "") {
+      writer.uint32(34).string(message.remedy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RefusedProcess {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRefusedProcess() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.process = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.remedy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1717,6 +1836,11 @@ function createBaseNodeStatus(): NodeStatus {
     bootWaitMs: 0,
     silentPeers: [],
     version: "",
+    damage: "",
+    outlier: "",
+    comparedRevision: 0,
+    stuckMs: 0,
+    idleMs: 0,
   };
 }
 
@@ -1757,6 +1881,21 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.version !== "") {
       writer.uint32(98).string(message.version);
+    }
+    if (message.damage !== "") {
+      writer.uint32(162).string(message.damage);
+    }
+    if (message.outlier !== "") {
+      writer.uint32(170).string(message.outlier);
+    }
+    if (message.comparedRevision !== 0) {
+      writer.uint32(176).uint64(message.comparedRevision);
+    }
+    if (message.stuckMs !== 0) {
+      writer.uint32(104).uint32(message.stuckMs);
+    }
+    if (message.idleMs !== 0) {
+      writer.uint32(112).uint32(message.idleMs);
     }
     return writer;
   },
@@ -1870,6 +2009,46 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             message.version = reader.string();
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.damage = reader.string();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.outlier = reader.string();
+            continue;
+          }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.comparedRevision = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.stuckMs = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.idleMs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1930,7 +2109,7 @@ export const ClusterStatusRequest: MessageFns<ClusterStatusRequest> = {
 };
 
 function createBaseClusterStatusResponse(): ClusterStatusResponse {
-  return { members: {}, leader: "", term: 0, coordinators: [] };
+  return { members: {}, leader: "", term: 0, coordinators: [], heard: [] };
 }
 
 export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
@@ -1946,6 +2125,9 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
     }
     for (const v of message.coordinators) {
       CoordinatorStatus.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.heard) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -1996,6 +2178,14 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
             }
 
             message.coordinators.push(CoordinatorStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.heard.push(reader.string());
             continue;
           }
         }
@@ -2422,6 +2612,9 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     version: "",
     process: 0,
     stuckMs: 0,
+    damage: "",
+    outlier: "",
+    comparedRevision: 0,
   };
 }
 
@@ -2489,6 +2682,15 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.stuckMs !== 0) {
       writer.uint32(144).uint32(message.stuckMs);
+    }
+    if (message.damage !== "") {
+      writer.uint32(210).string(message.damage);
+    }
+    if (message.outlier !== "") {
+      writer.uint32(218).string(message.outlier);
+    }
+    if (message.comparedRevision !== 0) {
+      writer.uint32(224).uint64(message.comparedRevision);
     }
     return writer;
   },
@@ -2672,6 +2874,30 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.stuckMs = reader.uint32();
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.damage = reader.string();
+            continue;
+          }
+          case 27: {
+            if (tag !== 218) {
+              break;
+            }
+
+            message.outlier = reader.string();
+            continue;
+          }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.comparedRevision = longToNumber(reader.uint64());
             continue;
           }
         }
