@@ -56,9 +56,9 @@ async function underLoad(run: (lab: Lab, load: Load) => Promise<void>): Promise<
   }
 }
 
-/** Kills whoever has that position now. */
-async function kill(lab: Lab, load: Load, position: Position): Promise<string> {
-  const alive = servingIds(await lab.until('somebody serves', (v) => servingIds(v).length > 0));
+/** Kills whoever has that position now, of so many that serve. */
+async function kill(lab: Lab, load: Load, position: Position, count = nodes): Promise<string> {
+  const alive = servingIds(await lab.until('all serve', (v) => servingIds(v).length === count));
   const at = { head: 0, middle: Math.floor(alive.length / 2), tail: alive.length - 1 }[position];
   const victim = alive[at] ?? '';
   load.restartGaps();
@@ -94,7 +94,9 @@ function killedAt(position: Position): Promise<boolean> {
 function toTheLast(): Promise<boolean> {
   return underLoad(async (lab, load) => {
     const victims: string[] = [];
-    while (victims.length < nodes - 1) victims.push(await kill(lab, load, 'tail'));
+    while (victims.length < nodes - 1) {
+      victims.push(await kill(lab, load, 'tail', nodes - victims.length));
+    }
     await back(lab, victims);
   });
 }
