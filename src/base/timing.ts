@@ -2,7 +2,7 @@
 export interface Timing {
   /** h: heartbeat and promise renewal interval. */
   readonly heartbeatMs: number;
-  /** T: silence after which a member is taken out. */
+  /** T: silence after which a member is taken out whose process may live. */
   readonly detectionMs: number;
   /** L: how long a promise is relied on, counted from its request. */
   readonly leaseMs: number;
@@ -13,13 +13,13 @@ export interface Timing {
 }
 
 /**
- * Wide enough that a saturated machine of two cores evicts nobody who lives; the price is a write gap of
- * about W after a kill. Narrower: heartbeat 50, detection 250, lease 400.
+ * L bounds the write gap after a kill (about W); T is wide, so that a saturated machine of two cores evicts nobody who
+ * lives. A killed process is noticed without T (src/wire/probe.ts). docs/decisions/0013 works the numbers out.
  */
 export const timingDefault: Timing = {
   heartbeatMs: 100,
   detectionMs: 700,
-  leaseMs: 1_000,
+  leaseMs: 400,
   drift: 0.01,
   electionMs: 300,
 };

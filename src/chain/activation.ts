@@ -3,9 +3,9 @@ import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { isDamaged } from './compare.js';
 import { headerTo } from './header.js';
 import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
-import { askForPromises, holdsNewlyJoining, owesAgainst } from './promise.js';
+import { askForPromises, holdsNewlyJoining, owedUntil, owesAgainst } from './promise.js';
 import { afterLeaseChange, dropQueries, refuseWaitingReads } from './read.js';
-import type { NodeIdentity } from './state.js';
+import type { NodeIdentity, NodeState } from './state.js';
 import type { Turn } from './turn.js';
 import { everyoneIn, isHead, isTail, memberOf, sameName, servesIn } from './views.js';
 import { commitWhatMay, refuseWaitingWrites, takeToken } from './write.js';
@@ -94,6 +94,15 @@ export function tryActivate(turn: Turn, now: number): void {
   if (owesAgainst(state, seen, now)) return;
   if (!holdsNewlyJoining(state, seen, now)) return;
   activate(turn, seen, now);
+}
+
+/** When time alone lets the newest seen view be activated: promises and boot wait are over; undefined: it is active. */
+export function activationDue(state: NodeState): number | undefined {
+  const { seen, active, self, removed } = state;
+  if (seen === undefined || removed || memberOf(seen, self) === undefined) return undefined;
+  if (active !== undefined && active.epoch >= seen.epoch) return undefined;
+  const booted = servesIn(seen, self) ? state.bootWaitUntil : Number.NEGATIVE_INFINITY;
+  return Math.max(booted, owedUntil(state, seen));
 }
 
 function activate(turn: Turn, view: View, now: number): void {

@@ -112,11 +112,17 @@ export function onPromiseGrant(turn: Turn, from: Name, nonce: number, now: numbe
 
 /** R3 (1): does an unexpired promise forbid taking part in this view? */
 export function owesAgainst(state: NodeState, view: View, now: number): boolean {
+  return owedUntil(state, view) > now;
+}
+
+/** When the last promise that forbids taking part in this view runs out; -Infinity: there is none. */
+export function owedUntil(state: NodeState, view: View): number {
+  let last = Number.NEGATIVE_INFINITY;
   for (const [key, { name, until }] of state.given) {
-    if (until <= now || servesIn(view, name) || state.stopped.has(key)) continue;
-    if (!cameBackNewer(state, view, name)) return true;
+    if (until <= last || servesIn(view, name) || state.stopped.has(key)) continue;
+    if (!cameBackNewer(state, view, name)) last = until;
   }
-  return false;
+  return last;
 }
 
 /** The same store came up under a newer incarnation: its lock proves that the old process is gone. */

@@ -183,10 +183,12 @@ export class Requests {
   }
 
   #flush(): void {
-    const { ledger, active, self } = this.#state;
+    const { ledger, active, seen, self } = this.#state;
     if (this.#collecting.length === 0) return;
     const head = active !== undefined && isHead(active, self);
     if (head && ledger.synced.index < ledger.last.index) return;
+    // The head to be: its clients know the view already, and to be refused would only make them ask again.
+    if (!head && seen !== undefined && isHead(seen, self)) return;
     const writes = this.#takeBlock();
     const now = this.#clock.monotonic();
     for (const write of writes) this.#pending.hand(write.token, now);
@@ -251,8 +253,9 @@ export class Requests {
 
   /** Just after the step: the disk may be free for the next block. */
   stepped(input: ChainInput): void {
+    const mayActivate = input.type === 'Ticked' || input.type === 'PeerSaid';
     if (input.type === 'LogSynced' || input.type === 'ViewPersisted') this.#flushSoon();
-    else if (input.type === 'Ticked' && this.#collecting.length > 0) this.#flushSoon();
+    else if (mayActivate && this.#collecting.length > 0) this.#flushSoon();
   }
 }
 

@@ -1,6 +1,6 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
 import { toHex } from '../base/bytes.js';
-import { type Cancel, type Clock, every } from '../base/clock.js';
+import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { objectCacheBytesDefault } from '../base/limits.js';
 import type { Random } from '../base/random.js';
@@ -45,6 +45,7 @@ import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
 import { StateScan } from './state-scan.js';
+import { Ticks } from './ticks.js';
 import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
@@ -115,8 +116,6 @@ export interface NodeHandle {
   close(): Promise<void>;
 }
 
-const ticksPerHeartbeat = 4;
-
 /** The shell of one chain node: inputs → step → append the events → release the effects. */
 export async function startNode(options: NodeOptions): Promise<NodeHandle> {
   const remembered = await remember(options.log);
@@ -143,7 +142,7 @@ class NodeRuntime implements NodeHandle {
   readonly tracing: NodeTracing;
   readonly meter: NodeMeter;
   readonly #subscriptions: Subscription[] = [];
-  readonly #stopTicks: Cancel;
+  readonly #ticks: Ticks;
   readonly #accepted = new Set<{ close(reason: string): void }>();
   readonly removed: Promise<Removal>;
   #onRemoved: (removal: Removal) => void = () => undefined;
@@ -198,7 +197,7 @@ class NodeRuntime implements NodeHandle {
       () => this.#heartbeat(),
       (push) => this.#pushed(push),
     );
-    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#tick());
+    this.#ticks = new Ticks(this.state, clock, () => this.#tick());
   }
 
   /** Streams that others opened end with this incarnation: the next one would not hear what comes on them. */
@@ -276,6 +275,7 @@ class NodeRuntime implements NodeHandle {
       this.#time(event, input);
     }
     this.#requests.stepped(input);
+    this.#ticks.stepped();
     if (mustSync) {
       void this.#log.settled().then(() => this.#guarded(() => this.#release(effects)));
     } else {
@@ -487,7 +487,7 @@ class NodeRuntime implements NodeHandle {
     this.#hops.close();
     this.tracing.close();
     this.#closed = true;
-    this.#stopTicks();
+    this.#ticks.close();
     this.#heartbeats.close();
     this.#links.close();
     this.#peers.close();

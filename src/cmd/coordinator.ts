@@ -25,6 +25,7 @@ import { storageMetrics } from '../telemetry/storage-metrics.js';
 import { Connections, dialBidi, serveBidi } from '../wire/grpc-channel.js';
 import { type GrpcListener, listen } from '../wire/grpc-server.js';
 import type { Handshake } from '../wire/handshake.js';
+import { tcpProber } from '../wire/probe.js';
 import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
@@ -117,6 +118,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     clock,
     random: systemRandom,
     timing,
+    prober: tcpProber,
     fatal: die,
   });
   const group = new CoordinatorGroup({

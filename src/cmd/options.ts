@@ -90,7 +90,10 @@ export function addTimingFlags(command: Command): Command {
         .default(timingDefault.heartbeatMs),
     )
     .addOption(
-      flag('--detection-ms <ms>', 'silence after which a member is taken out of the chain')
+      flag(
+        '--detection-ms <ms>',
+        'silence after which a member that may live is taken out of the chain',
+      )
         .argParser(ms)
         .default(timingDefault.detectionMs),
     )

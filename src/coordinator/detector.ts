@@ -5,12 +5,12 @@ import {
   type Member,
   MemberState,
   type NodeHeartbeat,
-  type NodeStatus,
   type RegistryCommand,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
+import { Probes } from './probes.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryState } from './registry-state.js';
 
@@ -27,6 +27,8 @@ export interface Heard {
 export interface DetectorState {
   /** By node id; the highest incarnation heard. */
   readonly heard: Map<string, Heard>;
+  /** What the kernels of members say whose streams have ended. */
+  readonly probes: Probes;
   /** When this coordinator began to listen. */
   readonly startedAt: number;
   /** When it became leader. */
@@ -44,6 +46,7 @@ export interface DetectorState {
 export function emptyDetector(now: number): DetectorState {
   return {
     heard: new Map(),
+    probes: new Probes(),
     startedAt: now,
     leaderSince: now,
     viewSince: now,
@@ -59,6 +62,7 @@ export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: numb
   if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
   const isSame = known?.beat.incarnation === beat.incarnation;
   state.heard.set(beat.id, { beat, at: now, since: isSame ? known.since : now });
+  state.probes.heard(beat.id);
 }
 
 /** Who is no member any more, and silent, is forgotten: over the years nodes come and go. */
@@ -67,6 +71,7 @@ export function forgetGone(state: DetectorState, view: View, timing: Timing, now
   for (const [id, { at }] of state.heard) {
     if (!ids.has(id) && now - at >= timing.detectionMs) state.heard.delete(id);
   }
+  state.probes.keepOnly(view);
 }
 
 /**
@@ -84,6 +89,7 @@ export function detect(
   return (
     look.newProcess() ??
     look.survivor() ??
+    look.refusedMember() ??
     look.silentMember() ??
     look.idleMember() ??
     look.severedMember() ??
@@ -107,35 +113,6 @@ export function isHeard(
     heard.beat.incarnation === member.incarnation &&
     now - heard.at < timing.detectionMs
   );
-}
-
-/** What each node said last. @param epoch of the newest view */
-export function nodesHeard(
-  state: DetectorState,
-  epoch: number,
-  now: number,
-): readonly NodeStatus[] {
-  const beats = [...state.heard.values()];
-  const committed = Math.max(0, ...beats.map(({ beat }) => beat.watermark?.index ?? 0));
-  return beats.map(({ beat, at }) => ({
-    id: beat.id,
-    incarnation: beat.incarnation,
-    silentMs: Math.max(0, Math.floor(now - at)),
-    activeEpoch: beat.activeEpoch,
-    revision: beat.last?.index ?? 0,
-    watermark: beat.watermark?.index ?? 0,
-    lag: committed - (beat.watermark?.index ?? 0),
-    stagedKeys: beat.stagedKeys,
-    leaseMs: beat.leaseMs,
-    bootWaitMs: beat.bootWaitMs,
-    silentPeers: beat.silentPeers,
-    version: beat.version,
-    damage: beat.damage,
-    outlier: beat.outlier,
-    comparedRevision: beat.comparedRevision,
-    stuckMs: beat.stuckMs,
-    idleMs: beat.activeEpoch < epoch ? Math.max(1, Math.floor(now - state.viewSince)) : 0,
-  }));
 }
 
 /** Why a waiting member that is heard isn't fed yet; '' where it is its turn. */
@@ -313,6 +290,23 @@ class Look {
       const [x, y] = [last(a), last(b)];
       return y.generation - x.generation || y.index - x.index;
     })[0];
+  }
+
+  /**
+   * R13, R10: its kernel says that its process is gone, and that of another one which serves says, later, that this one
+   * is not: it has not died with it.
+   */
+  refusedMember(): RegistryCommand | undefined {
+    const { probes } = this.#state;
+    for (const member of this.#registry.view.members) {
+      const goneSince = probes.goneSince(member, this.#timing.heartbeatMs);
+      if (this.#now < goneSince) continue;
+      const isOutlived = this.#serving.some(
+        (m) => m.id !== member.id && this.#hears(m) && probes.isThereSince(m, goneSince),
+      );
+      if (isOutlived) return this.#evict(member);
+    }
+    return undefined;
   }
 
   /** R13, R10: silence for T is evidence only while another serving member is heard. */

@@ -24,13 +24,13 @@ import {
 import type { RaftGroup } from '../gen/keychaindb/v1/log.js';
 import type { ProposeOutcome, RaftMember } from '../raft/raft.js';
 import type { Acceptor, Channel } from '../wire/channel.js';
+import type { Prober } from '../wire/probe.js';
 import {
   type DetectorState,
   detect,
   emptyDetector,
   forgetGone,
   isHeard,
-  nodesHeard,
   onHeartbeat,
   whyNotFed,
   whyNotRecovered,
@@ -45,6 +45,8 @@ import {
   ticksPerHeartbeat,
 } from './limits.js';
 import { checkMember } from './member-name.js';
+import { nodesHeard } from './node-status.js';
+import { NodeStreams } from './node-streams.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryMachine } from './registry-machine.js';
 
@@ -55,6 +57,8 @@ export interface CoordinatorOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly timing: Timing;
+  /** Asked for members whose heartbeats' stream has ended. */
+  readonly prober: Prober;
   /** Called once; after it the process must end. */
   readonly fatal: (error: unknown) => void;
 }
@@ -99,6 +103,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #subscriptions: Subscription[] = [];
   readonly #stopTicks: Cancel;
   readonly #channels = new Set<Channel<never>>();
+  readonly #nodes: NodeStreams;
   #proposing = false;
   #proposedAt: number | undefined;
   #isLeader = false;
@@ -109,6 +114,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     this.#options = options;
     this.#clock = clock;
     this.#detector = emptyDetector(clock.monotonic());
+    this.#nodes = new NodeStreams(this.#detector.probes, options.prober, clock, timing);
     this.view$ = registry.state$.pipe(
       map(({ view }) => view),
       filter(({ clusterId }) => clusterId.byteLength > 0),
@@ -138,7 +144,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
         this.#isLeader = isCurrent;
       }),
     );
-    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => this.#look());
+    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => {
+      this.#probe();
+      this.#look();
+    });
   }
 
   get proposingForMs(): number | undefined {
@@ -347,6 +356,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
     });
   }
 
+  #probe(): void {
+    const { registry, raft } = this.#options;
+    if (this.#isClosed || !raft.status.isCurrent) return;
+    this.#nodes.probe(registry.state.view, () => this.#look());
+  }
+
   #acceptNode(channel: Channel<CoordinatorPush>) {
     this.#channels.add(channel as Channel<never>);
     const push = (view: View | undefined, notice = '', newestIncarnation = 0): void => {
@@ -355,7 +370,9 @@ class CoordinatorRuntime implements CoordinatorHandle {
       const coordinators = this.#addresses(clusterId);
       const push = { view, clusterId, notice, gone, newestIncarnation, coordinators };
       const taken = channel.send(push);
-      if (!taken) channel.close('the node does not keep up');
+      if (taken) return;
+      this.#nodes.forget(channel);
+      channel.close('the node does not keep up');
     };
     let noticed = '';
     let shownAt = 0;
@@ -382,12 +399,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
         if (isLate && sinceMs > 2 * this.#options.timing.heartbeatMs) show(this.view);
         const before = this.#detector.heard.get(beat.id);
         onHeartbeat(this.#detector, beat, this.#clock.monotonic());
+        this.#nodes.beat(channel, beat);
         const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;
         if (isNews) this.#look();
       },
       closed: (): void => {
         views.unsubscribe();
         this.#channels.delete(channel as Channel<never>);
+        this.#nodes.over(channel);
+        this.#probe();
       },
     };
   }

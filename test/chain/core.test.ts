@@ -1,4 +1,5 @@
 import t from 'tap';
+import { activationDue } from '../../src/chain/activation.js';
 import { startState } from '../../src/chain/start.js';
 import { type Packet, PureCluster, promise, timing, view } from './pure-cluster.js';
 
@@ -86,6 +87,13 @@ for (const [dead, rest] of [
     const early = c.get(head, 'k3');
     t.equal(c.readOf(early), 'v3', 'clean reads go on at once: the dead one is not needed (R4)');
     t.equal(c.node(head).state.active?.epoch, 1, 'its promise is waited out first (R3)');
+    const due = activationDue(c.node(head).state) ?? 0;
+    t.ok(due > c.now && due <= c.now + promise, 'the moment is known');
+    c.pass(due - c.now - 1);
+    t.equal(c.node(head).state.active?.epoch, 1);
+    c.pass(due - c.now);
+    t.equal(c.node(head).state.active?.epoch, 2, 'and nothing else is waited for');
+    t.equal(activationDue(c.node(head).state), undefined);
     c.pass(promise + 20);
     t.equal(c.node(head).state.active?.epoch, 2);
     const w = c.put(head, 'k3', 'new');

@@ -49,7 +49,7 @@ t.test('a file gives flags their values, mandatory ones too', async (t) => {
   const values = await valuesOf('node', { ...node, 'heartbeat-ms': 70, join: true });
   t.match(values, { id: 'n1', heartbeatMs: 70, join: true, dataDir: '/tmp/n1' });
   t.same(values['coordinators'], ['127.0.0.1:3', '127.0.0.1:4']);
-  t.equal(values['leaseMs'], 1000, 'the default of what it does not name');
+  t.equal(values['leaseMs'], 400, 'the default of what it does not name');
 });
 
 t.test('a flag wins over the environment, that over the file', async (t) => {

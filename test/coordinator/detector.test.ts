@@ -4,18 +4,19 @@ import {
   detect,
   emptyDetector,
   forgetGone,
-  nodesHeard,
   onHeartbeat,
   whyNotFed,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
 import { stuckMsMax } from '../../src/coordinator/limits.js';
+import { nodesHeard } from '../../src/coordinator/node-status.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
   type Member,
   MemberState,
   type NodeHeartbeat,
 } from '../../src/gen/keychaindb/v1/coordinator.js';
+import type { ProbeAnswer } from '../../src/wire/probe.js';
 
 const timing: Timing = timingDefault;
 const { detectionMs } = timing;
@@ -129,6 +130,103 @@ t.test(
     t.equal(look(), '');
   },
 );
+
+/** `a` beat until its stream ended at `at`; then what the kernels say, each by a probe that is answered at once. */
+function killed(state = chain, silentMs = 0) {
+  const at = 100_000;
+  const { detector, look } = leader(state, [
+    [beat('a'), 10],
+    [beat('b'), silentMs],
+    [beat('c'), silentMs],
+  ]);
+  const probe = (kernels: Partial<Record<string, ProbeAnswer>>, now: number): string[] => {
+    const due = detector.probes.due(state.view, timing, now);
+    for (const probed of due) {
+      probed.probedAt = now;
+      detector.probes.answered(probed, now, kernels[probed.id] ?? 'silent', now);
+    }
+    return due.map(({ id }) => id);
+  };
+  detector.probes.ended(serving('a'));
+  return { at, detector, look, probe };
+}
+
+const { heartbeatMs } = timing;
+
+t.test(
+  'who is refused by its kernel goes without T, once another one has outlived it',
+  async (t) => {
+    const { at, look, probe } = killed();
+    const kernels = { a: 'refused', b: 'accepted', c: 'accepted' } as const;
+    t.same(probe(kernels, at), ['a'], 'nobody else is asked before it matters');
+    t.equal(look(at + heartbeatMs), '', 'nobody has outlived it yet');
+    t.same(probe(kernels, at + heartbeatMs), ['a', 'b', 'c']);
+    t.equal(look(at + heartbeatMs - 1), '', 'a living process would beat anew within an interval');
+    t.equal(look(at + heartbeatMs), 'evict a at 5');
+  },
+);
+
+t.test('a stream that has ended is no evidence, nor is a probe that nobody answers', async (t) => {
+  for (const answer of ['silent', 'accepted'] as const) {
+    const { at, look, probe } = killed();
+    for (let now = at; now < at + detectionMs - 20; now += heartbeatMs) {
+      t.same(probe({ a: answer, b: 'accepted', c: 'accepted' }, now), ['a'], answer);
+      t.equal(look(now), '', answer);
+    }
+  }
+});
+
+t.test('all were killed together: their kernels refuse alike, and nobody goes', async (t) => {
+  const { at, detector, look, probe } = killed();
+  detector.probes.ended(serving('b'));
+  const kernels = { a: 'refused', b: 'refused', c: 'refused' } as const;
+  for (let now = at; now < at + detectionMs / 2; now += heartbeatMs) {
+    probe(kernels, now);
+    // The end of c's stream is late on its way, and so are its last words.
+    onHeartbeat(detector, beat('c'), now);
+    t.equal(look(now), '');
+  }
+});
+
+t.test('nor while the one whose kernel accepts has not been heard lately', async (t) => {
+  const { at, look, probe } = killed(chain, detectionMs / 2);
+  const kernels = { a: 'refused', b: 'accepted', c: 'accepted' } as const;
+  probe(kernels, at);
+  probe(kernels, at + heartbeatMs);
+  t.equal(look(at + heartbeatMs), '');
+});
+
+t.test(
+  'a heartbeat of that process takes the evidence back, a late answer brings none',
+  async (t) => {
+    const { at, detector, look, probe } = killed();
+    const kernels = { a: 'refused', b: 'accepted', c: 'accepted' } as const;
+    probe(kernels, at);
+    const [late] = detector.probes.due(chain.view, timing, at + heartbeatMs);
+    probe(kernels, at + heartbeatMs);
+    onHeartbeat(detector, beat('a'), at + heartbeatMs);
+    if (late === undefined) throw new Error('a is probed as long as its stream is gone');
+    detector.probes.answered(late, at, 'refused', at + heartbeatMs);
+    t.equal(look(at + 2 * heartbeatMs), '');
+    t.same(probe(kernels, at + 3 * heartbeatMs), [], 'who beats is not probed');
+  },
+);
+
+t.test('an address that accepts again has not refused since', async (t) => {
+  const { at, look, probe } = killed();
+  probe({ a: 'refused' }, at);
+  probe({ a: 'accepted', b: 'accepted' }, at + heartbeatMs);
+  probe({ a: 'refused', b: 'accepted' }, at + 2 * heartbeatMs);
+  t.equal(look(at + 2 * heartbeatMs), '');
+});
+
+t.test('what an older process left behind says nothing of the one that is a member', async (t) => {
+  const { at, detector, look, probe } = killed();
+  onHeartbeat(detector, beat('a'), at);
+  detector.probes.ended(member('a', MemberState.SERVING, 0));
+  t.same(probe({ a: 'refused', b: 'accepted' }, at), []);
+  t.equal(look(at + 2 * heartbeatMs), '');
+});
 
 t.test('a process that returns while nobody who serves is heard keeps its claim', async (t) => {
   const keeps = (agoA: number, agoB: number): unknown => {
@@ -245,7 +343,7 @@ t.test(
     const { detector, look } = leader(stalled, beats);
     detector.viewSince = 100_000 - promiseMs(timing.leaseMs, timing.drift) - 2 * detectionMs + 1;
     t.equal(look(), '', 'it has its time');
-    detector.viewSince -= 1;
+    detector.viewSince -= 2;
     t.equal(look(), 'evict b at 5', 'though only one serves');
   },
 );

@@ -70,6 +70,7 @@ function coordinatorOf(ids: readonly string[]) {
     clock: systemClock,
     random: systemRandom,
     timing,
+    prober: { probe: async () => 'silent' },
     fatal: (error) => {
       throw error;
     },

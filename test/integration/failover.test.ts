@@ -31,6 +31,49 @@ for (const position of ['head', 'middle', 'tail'] as const) {
   });
 }
 
+/** Of a node, as the proxy reports it: milliseconds since it was heard; null where it never was. */
+async function silenceOf(lab: Lab, id: string): Promise<number | null> {
+  const answer = await fetch(`http://${lab.of('proxy')[0]?.http}/v1/status`);
+  const { nodes } = (await answer.json()) as { nodes: { id: string; silentMs: number | null }[] };
+  return nodes.find((node) => node.id === id)?.silentMs ?? null;
+}
+
+/** Resolves when the node's silence, as the proxy reports it, is so. */
+async function untilSilence(lab: Lab, id: string, isSo: (ms: number) => boolean): Promise<void> {
+  for (;;) {
+    const silence = await silenceOf(lab, id);
+    if (silence !== null && isSo(silence)) return;
+  }
+}
+
+t.test('a process that is gone is taken out without the detection time', async (t) => {
+  // Longer than the test may take.
+  const lab = await Lab.start({ args: ['--detection-ms', '60000'] });
+  t.teardown(() => lab.stop());
+  const client = lab.client({ timeoutMs: 20_000 });
+  await client.put('who', 'all');
+  await lab.kill('node-2');
+  await client.put('who', 'two');
+  const view = await lab.serving(['node-1', 'node-3']);
+  t.same(servingIds(view), ['node-1', 'node-3']);
+});
+
+t.test('a node that stands still for many leases keeps its place, and reads wait', async (t) => {
+  const lab = await Lab.start({ args: ['--detection-ms', '30000'] });
+  t.teardown(() => lab.stop());
+  const client = lab.client({ timeoutMs: 30_000 });
+  await client.put('who', 'all');
+  const before = await lab.serving(['node-1', 'node-2', 'node-3']);
+  lab.signal('node-2', 'SIGSTOP');
+  await untilSilence(lab, 'node-2', (ms) => ms > 2_000);
+  const read = client.get('who');
+  lab.signal('node-2', 'SIGCONT');
+  await untilSilence(lab, 'node-2', (ms) => ms < 1_000);
+  t.equal(Buffer.from((await read)?.value ?? []).toString(), 'all');
+  const after = await lab.serving(['node-1', 'node-2', 'node-3']);
+  t.equal(after.epoch, before.epoch);
+});
+
 t.test('a chain serves down to its last node', async (t) => {
   const lab = await Lab.start();
   t.teardown(() => lab.stop());

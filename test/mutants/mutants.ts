@@ -294,6 +294,27 @@ const coordinator: readonly Mutant[] = [
     ],
   },
   one(
+    'a stream that has ended is evidence',
+    'R13, decision 13',
+    'coordinator/probes.ts',
+    'this.#of(process).hasEnded = true;',
+    'Object.assign(this.#of(process), { hasEnded: true, refusedAt: 0 });',
+  ),
+  one(
+    'a probe that nobody answers is evidence',
+    'R13, decision 13',
+    'coordinator/probes.ts',
+    "const isRefused = answer === 'refused' && probed.hasEnded;",
+    "const isRefused = answer !== 'accepted' && probed.hasEnded;",
+  ),
+  one(
+    'who is refused goes though nobody has outlived it',
+    'R10, decision 13',
+    'coordinator/detector.ts',
+    '(m) => m.id !== member.id && this.#hears(m) && probes.isThereSince(m, goneSince),',
+    '(m) => m.id !== member.id && this.#hears(m),',
+  ),
+  one(
     'a process that returns loses its claim though nobody is heard',
     'R10',
     'coordinator/registry.ts',
@@ -406,8 +427,8 @@ const chain: readonly Mutant[] = [
     'a promise is owed only to members of the view that is left',
     'R3, mutant 9',
     'chain/promise.ts',
-    'if (until <= now || servesIn(view, name) || state.stopped.has(key)) continue;',
-    `if (until <= now || servesIn(view, name) || state.stopped.has(key)) continue;
+    'if (until <= last || servesIn(view, name) || state.stopped.has(key)) continue;',
+    `if (until <= last || servesIn(view, name) || state.stopped.has(key)) continue;
     if (state.active === undefined || !servesIn(state.active, name)) continue;`,
   ),
   one(

@@ -6,7 +6,7 @@ import { emptyStore, openStore } from '../../src/chain/open-store.js';
 import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { type CoordinatorHandle, startCoordinator } from '../../src/coordinator/runtime.js';
-import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
 import { type EventLog, type LogBlock, origin } from '../../src/log/event-log.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
@@ -28,6 +28,8 @@ export interface ClusterOptions {
   readonly nodes: number;
   readonly proxies: number;
   readonly random: SeededRandom;
+  /** Drawn where it is not given. */
+  readonly timing?: Timing;
   /** Disks that say yes and don't sync: a defect that the checks must catch. */
   readonly ignoreSync?: boolean;
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
@@ -61,12 +63,22 @@ export interface Place {
   altered?: { readonly key: Uint8Array; readonly value: Uint8Array } | undefined;
   /** A coordinator whose disk is damaged: it takes part in nothing any more. */
   lost?: boolean;
+  /** Simulated milliseconds at which its last process ended. */
+  endedAt: number;
   /** Simulated milliseconds until which its disk answers nothing. */
   stalledUntil: number;
 }
 
 /** Disks as crashes left them that are looked at when the run is over. */
 const remainsMax = 10;
+
+/** The default, a nervous one, and one whose leases outlast its detection. */
+const timings: readonly Timing[] = [
+  timingDefault,
+  timingDefault,
+  { ...timingDefault, heartbeatMs: 50, detectionMs: 250 },
+  { ...timingDefault, leaseMs: 1_000 },
+];
 
 const limits = { keyBytesMax: 64, valueBytesMax: 1_024 };
 
@@ -84,7 +96,7 @@ export class SimCluster {
   readonly answers = new Answers(this.schedule);
   readonly spans: Spans;
   readonly places: readonly Place[];
-  readonly timing: Timing = timingDefault;
+  readonly timing: Timing;
   readonly random: SeededRandom;
   readonly #trace: (line: string) => void;
   readonly #compare: ComparePace;
@@ -96,6 +108,7 @@ export class SimCluster {
 
   constructor(options: ClusterOptions) {
     this.random = options.random;
+    this.timing = options.timing ?? this.random.pick(timings);
     this.#trace = options.trace ?? (() => undefined);
     this.spans = new Spans(options.isTraced ?? false, this.coverage);
     this.#ignoreSync = options.ignoreSync ?? false;
@@ -114,6 +127,7 @@ export class SimCluster {
         id: `${kind}-${i + 1}`,
         disk: undefined,
         process: undefined,
+        endedAt: 0,
         stalledUntil: 0,
       }));
     this.places = [
@@ -140,6 +154,7 @@ export class SimCluster {
     if (place.lost === true) return;
     const process = new SimProcess(place.id, this.schedule, this.random.fork(), this.#drift);
     place.process = process;
+    this.network.lit(place.id);
     this.trace(place.id, 'starts');
     place.disk ??= this.#newDisk(place);
     const started =
@@ -202,7 +217,8 @@ export class SimCluster {
     if (process === undefined || process.isDead) return;
     this.trace(place.id, power ? 'crashes without power' : 'crashes');
     process.isDead = true;
-    this.network.dropProcess(process);
+    place.endedAt = this.schedule.now;
+    this.network.dropProcess(process, !power);
     place.disk = place.disk?.crash({ power });
     place.coordinator = undefined;
     place.raft = undefined;
@@ -330,6 +346,7 @@ export class SimCluster {
       clock,
       random,
       timing: this.timing,
+      prober: this.network.prober(process),
       fatal,
     });
     place.raft = raft;
@@ -350,6 +367,7 @@ export class SimCluster {
     });
     coordinator.view$.subscribe((view) => {
       if (process.isDead) return;
+      this.#countRefused(view);
       this.ghost.decide(view);
       const members = view.members.map((m) => `${m.id}:${m.state}`).join(' ');
       this.trace(place.id, `view ${view.epoch} {${members}}`);
@@ -357,6 +375,19 @@ export class SimCluster {
     this.network.listen(process, addressOf(place.id), 'raft', raft.accept);
     this.network.listen(process, addressOf(place.id), 'heartbeat', coordinator.acceptHeartbeat);
     this.network.listen(process, addressOf(place.id), 'views', coordinator.acceptWatch);
+  }
+
+  /** Who died and is out long before silence could be evidence was given away by its kernel. */
+  #countRefused(view: View): void {
+    const before = this.ghost.decided;
+    if (before === undefined || view.epoch <= before.epoch) return;
+    for (const { id } of before.members.filter((m) => !view.members.some((n) => n.id === m.id))) {
+      const place = this.of('node').find((each) => each.id === id);
+      if (place === undefined || !this.isDown(place) || !this.network.refused.has(id)) continue;
+      const wasSoon = this.schedule.now - place.endedAt < this.timing.detectionMs / 2;
+      const isMember = view.others.some((m) => m.id === id && !m.drained);
+      if (wasSoon && isMember) this.coverage.count('removed because it refused');
+    }
   }
 
   #elected(id: string, { state }: RaftHandle, term: number): void {

@@ -7,6 +7,7 @@ export const mustMeet = [
   'middle removed',
   'tail removed',
   'two removed at once',
+  'removed because it refused',
   'suffix cut',
   'promotion',
   'deduplicated retry',

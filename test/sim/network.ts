@@ -5,6 +5,7 @@ import {
   channelQueueMax,
   type Dialer,
 } from '../../src/wire/channel.js';
+import type { ProbeAnswer, Prober } from '../../src/wire/probe.js';
 import type { SimProcess } from './process.js';
 import type { Schedule, SeededRandom } from './schedule.js';
 
@@ -41,6 +42,10 @@ export class Network {
   /** Directed: "from>to" by place, which outlives a process. */
   readonly #cut = new Set<string>();
   readonly #streams = new Set<Stream>();
+  /** Places without power. */
+  readonly #dark = new Set<string>();
+  /** Places where a probe was refused. */
+  readonly refused = new Set<string>();
   /** Part of the streams' messages at which the stream breaks. */
   breakChance = 0;
   /** Milliseconds added to every message, at most. */
@@ -84,6 +89,39 @@ export class Network {
         return stream.open(handler as unknown as ChannelHandler<never>) as Channel<Out>;
       },
     };
+  }
+
+  /** A kernel accepts for a process that is paused, refuses for one that is gone; over a cut it says nothing. */
+  prober(process: SimProcess): Prober {
+    return {
+      probe: (address, timeoutMs) =>
+        new Promise((resolve) => {
+          const answerIn = (milliseconds: number, answer: ProbeAnswer): void => {
+            this.#schedule.after(milliseconds, () => process.run(() => resolve(answer)));
+          };
+          this.#schedule.after(this.delay(), () => {
+            const answer = this.#kernelAt(process.name, address);
+            answerIn(answer === 'silent' ? timeoutMs : this.delay(), answer);
+          });
+        }),
+    };
+  }
+
+  #kernelAt(from: string, address: string): ProbeAnswer {
+    const place = address.slice(0, address.lastIndexOf(':'));
+    if (!this.isOpen(from, place) || this.#dark.has(place)) return 'silent';
+    const isThere = [...this.#listeners].some(
+      ([at, listener]) => at.startsWith(`${address}/`) && !listener.process.isDead,
+    );
+    if (!isThere) this.refused.add(place);
+    return isThere ? 'accepted' : 'refused';
+  }
+
+  /** Does the link carry what is sent, both ways? */
+  isOpen(a: string, b: string): boolean {
+    const isOpen = (from: string, to: string): boolean =>
+      !this.isCut(from, to) && !this.#clogged.has(`${from}>${to}`);
+    return isOpen(a, b) && isOpen(b, a);
   }
 
   listenerAt(at: string): Listener | undefined {
@@ -169,12 +207,21 @@ export class Network {
     return { copies, overtakes };
   }
 
-  /** A process is gone: its streams end, at the others after a while. */
-  dropProcess(process: SimProcess): void {
-    for (const stream of [...this.#streams]) stream.lost(process);
+  /**
+   * A process is gone. Its kernel ends its streams at once and refuses its port from then on; without power there is
+   * no kernel, and the others notice after a while.
+   */
+  dropProcess(process: SimProcess, hasPower = true): void {
+    for (const stream of [...this.#streams]) stream.lost(process, hasPower);
     for (const [at, listener] of [...this.#listeners]) {
       if (listener.process === process) this.#listeners.delete(at);
     }
+    if (!hasPower) this.#dark.add(process.name);
+  }
+
+  /** A machine has power again. */
+  lit(place: string): void {
+    this.#dark.delete(place);
   }
 
   /** Every stream that is open, for a person who looks for one that hangs. */
@@ -296,10 +343,11 @@ class Stream {
     });
   }
 
-  lost(process: SimProcess): void {
-    if (this.#dialer.process === process || this.#server.process === process) {
-      this.break(this.#network.breakDelay());
-    }
+  lost(process: SimProcess, hasPower: boolean): void {
+    if (this.#dialer.process !== process && this.#server.process !== process) return;
+    const ends = [this.#dialer.process?.name ?? '', this.#server.process?.name ?? ''] as const;
+    const isSeen = hasPower && this.#network.isOpen(...ends);
+    this.break(isSeen ? this.#network.delay() : this.#network.breakDelay());
   }
 
   describe(): string {

@@ -112,7 +112,7 @@ export class Load {
   /** Ends the loop, waits for what is under way, and reads every key once more. */
   async stop(): Promise<LoadReport> {
     clearInterval(this.#timer);
-    const gaps = this.#gaps();
+    const { gaps } = this;
     await Promise.all(this.#pending);
     await Promise.all(this.#registers.map((register) => this.#read(register)));
     return {
@@ -125,7 +125,8 @@ export class Load {
     };
   }
 
-  #gaps(): { readonly readGapMs: number; readonly writeGapMs: number } {
+  /** Since the last restart. */
+  get gaps(): { readonly readGapMs: number; readonly writeGapMs: number } {
     const now = performance.now();
     return {
       readGapMs: Math.round(Math.max(this.#readGap, now - this.#readAt)),

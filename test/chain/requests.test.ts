@@ -1,0 +1,76 @@
+import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { systemRandom } from '../../src/base/random.js';
+import type { ChainInput } from '../../src/chain/inputs.js';
+import { Objects } from '../../src/chain/objects.js';
+import { Pending } from '../../src/chain/pending.js';
+import { Requests } from '../../src/chain/requests.js';
+import { startState } from '../../src/chain/start.js';
+import type { Operation } from '../../src/gen/keychaindb/v1/kv.js';
+import { MemoryEngine } from '../../src/log/memory-engine.js';
+import { openLog } from '../../src/log/open-log.js';
+import { timing, view } from './pure-cluster.js';
+
+/** Node b, and what its core is given. */
+async function requestsOfB() {
+  const { log } = await openLog({
+    engine: new MemoryEngine(),
+    fatal: (error) => t.fail(String(error)),
+  });
+  const self = { id: 'b', incarnation: 1, storeId: Buffer.from('store-b'), address: 'b' };
+  const state = startState(self, 1, timing, 0);
+  const given: ChainInput[] = [];
+  const pending = new Pending('b', 1, () => undefined);
+  const objects = new Objects(log, 0);
+  const requests = new Requests(
+    state,
+    objects,
+    pending,
+    systemClock,
+    { random: systemRandom },
+    (input) => given.push(input),
+  );
+  return { state, given, requests };
+}
+
+const put: Operation = {
+  id: 1,
+  timeoutMs: 5_000,
+  trace: new Uint8Array(0),
+  operation: {
+    $case: 'put',
+    value: { key: Buffer.from('k'), value: Buffer.from('v'), request: undefined },
+  },
+};
+
+/** Loads and what follows them are over: all of it is microtasks and immediates. */
+const settled = (): Promise<void> =>
+  new Promise((resolve) => setTimeout(() => setImmediate(resolve), 0));
+const tick: ChainInput = { type: 'Ticked', now: 0, wall: 0 };
+
+t.test('the head to be holds a write until the view is active there', async (t) => {
+  const { state, given, requests } = await requestsOfB();
+  state.active = view(1, 'a b c');
+  state.seen = view(2, 'b c', 'a');
+  requests.take([{ token: 1, operation: put }], 0);
+  await settled();
+  requests.stepped(tick);
+  await settled();
+  t.same(given, [], 'a refusal would only make its caller ask again');
+  state.active = state.seen;
+  requests.stepped(tick);
+  await settled();
+  t.same(
+    given.map(({ type }) => type),
+    ['WritesReceived'],
+  );
+});
+
+t.test('who will not be the head hands it over, to be refused', async (t) => {
+  const { state, given, requests } = await requestsOfB();
+  state.active = view(1, 'a b c');
+  state.seen = view(2, 'c b', 'a');
+  requests.take([{ token: 1, operation: put }], 0);
+  await settled();
+  t.equal(given.length, 1);
+});
