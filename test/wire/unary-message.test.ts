@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { noBytes } from '../../src/base/bytes.js';
+import { MessageWriter } from '../../src/base/message-writer.js';
 import { GetResponse } from '../../src/gen/keychaindb/v1/kv.js';
 import { parseGrpcTimeout } from '../../src/wire/grpc-timeout.js';
-import { MessageWriter } from '../../src/base/message-writer.js';
 import { UnaryMessage } from '../../src/wire/unary-message.js';
 
 function frame(message: Uint8Array): Buffer {
