@@ -86,6 +86,11 @@ export class Objects {
     void this.#log.settled().then(() => this.#retire(keys, save));
   }
 
+  /** Another content comes in the place of the store's: nothing that was committed here counts. */
+  forgetAll(): void {
+    this.#recent.clear();
+  }
+
   #retire(keys: readonly string[], save: number): void {
     const generation = this.#generations.at(-1);
     if (generation === undefined) return;

@@ -1,8 +1,6 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
-import type { Random } from '../base/random.js';
-import type { Timing } from '../base/timing.js';
 import type {
   FollowDown,
   FollowUp,
@@ -18,8 +16,9 @@ import type {
 } from '../gen/keychaindb/v1/kv.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
-import type { Acceptor, Dialer } from '../wire/channel.js';
-import { type OperationLimits, validateOperation } from '../wire/validate.js';
+import type { Acceptor } from '../wire/channel.js';
+import { validateOperation } from '../wire/validate.js';
+import { Compaction, compactionDefault } from './compaction.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
@@ -28,9 +27,11 @@ import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
+import { Installer } from './install.js';
 import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
+import type { NodeHandle, NodeOptions, Queue, Removal } from './node.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
@@ -40,77 +41,8 @@ import { Requests } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
-import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
+import { NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
-
-export interface NodeOptions {
-  readonly identity: {
-    readonly id: string;
-    readonly incarnation: number;
-    readonly storeId: Uint8Array;
-    readonly address: string;
-    /** The first incarnation of this process. */
-    readonly process?: number;
-  };
-  readonly chainId: number;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly timing: Timing;
-  readonly log: EventLog;
-  /** Ask to be a member. */
-  readonly join: boolean;
-  /** Of the program, for people. */
-  readonly version?: string;
-  readonly peers: Dialer<PeerMessage, PeerMessage>;
-  readonly links: Dialer<FollowUp, FollowDown>;
-  readonly coordinators: {
-    readonly addresses: readonly string[];
-    readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
-  };
-  readonly limits: OperationLimits;
-  readonly telemetry?: NodeTelemetry;
-  /** Called once; after it the process must end. */
-  readonly fatal: (error: unknown) => void;
-  /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
-  readonly notice?: (text: string) => void;
-}
-
-/** A queue and its bound. */
-export interface Queue {
-  readonly name: string;
-  readonly length: number;
-  readonly limit: number;
-}
-
-/** Why an incarnation is over; `wipe`: its store starts from nothing. */
-export interface Removal {
-  readonly wipe: boolean;
-  readonly why: string;
-  /** The next incarnation is higher than this one too. */
-  readonly above: number;
-}
-
-export interface NodeHandle {
-  readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
-  readonly acceptFollow: Acceptor<FollowDown, FollowUp>;
-  readonly acceptSession: Acceptor<SessionResponse, SessionRequest>;
-  /** One operation, in process; `timeoutMs` counts from now. Never rejects. */
-  execute(operation: Operation): Promise<OperationResult>;
-  readonly view: View | undefined;
-  /** For tests, tools and assertions; nobody outside the room changes it. */
-  readonly state: NodeState;
-  readonly tracing: NodeTracing;
-  /** What waits and how much of it may, by name; for /metrics. */
-  readonly queues: readonly Queue[];
-  /** Messages and entries sent to successors by this incarnation. */
-  readonly linkMeter: Readonly<ForwardMeter>;
-  /** Every event, after it was applied. */
-  readonly events$: Observable<ChainEvent>;
-  inspect(hash: boolean): Promise<InspectResponse>;
-  /** This incarnation is out of the chain: start again under a higher one, on the same store. */
-  readonly removed: Promise<Removal>;
-  close(): Promise<void>;
-}
 
 /** Milliseconds between ticks, as a part of the heartbeat interval. */
 const ticksPerHeartbeat = 4;
@@ -136,6 +68,8 @@ class NodeRuntime implements NodeHandle {
   readonly #peers: Peers;
   readonly #links: Links;
   readonly #heartbeats: Heartbeats;
+  readonly #compaction: Compaction;
+  readonly #installer: Installer;
   readonly #hops: Hops;
   readonly tracing: NodeTracing;
   readonly meter: NodeMeter;
@@ -152,10 +86,12 @@ class NodeRuntime implements NodeHandle {
 
   constructor(options: NodeOptions, remembered: Awaited<ReturnType<typeof remember>>) {
     const { identity, chainId, clock, log, timing } = options;
+    const compaction = { ...compactionDefault, ...options.compaction };
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
-    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered);
+    const now = clock.monotonic();
+    this.state = startState(identity, chainId, timing, now, remembered, compaction.bounds);
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
@@ -172,7 +108,19 @@ class NodeRuntime implements NodeHandle {
     const give = (input: ChainInput): void => this.#give(input);
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
-    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
+    const { share } = compaction;
+    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops, share);
+    this.#compaction = new Compaction(this.state, log, clock, compaction, give, (error) =>
+      options.notice?.(`the log can't be made shorter: ${KeychainError.from(error).message}`),
+    );
+    this.#installer = new Installer({
+      log,
+      objects: this.#objects,
+      give,
+      now: () => clock.monotonic(),
+      raiseFormat: () => compaction.raiseFormat?.(),
+      failed: (why) => this.#over({ wipe: true, why, above: 0 }),
+    });
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -312,6 +260,13 @@ class NodeRuntime implements NodeHandle {
       case 'DownAcked':
         this.#links.acked(event.synced.index);
         return false;
+      case 'LogDropped':
+        this.#log.drop(event.through.id, 0);
+        this.#compaction.dropped();
+        return false;
+      case 'SnapshotBegun':
+        this.#installer.begin(this.state.up?.session ?? 0, event.base);
+        return false;
       case 'Activated':
         this.#peers.keepOnly(new Set(everyoneIn(event.view).map((m) => m.address)));
         return false;
@@ -328,6 +283,9 @@ class NodeRuntime implements NodeHandle {
         return;
       case 'SuffixCut':
         this.#hops.cut(event.after.index);
+        return;
+      case 'SnapshotBegun':
+        this.#hops.cut(0);
         return;
       case 'Synced':
         this.#hops.sync(event.through.index, input.now);
@@ -391,11 +349,22 @@ class NodeRuntime implements NodeHandle {
         this.#heartbeats.now();
         break;
       case 'stop':
-        this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
+        this.#over({ wipe: effect.wipe, why: effect.why, above: 0 });
+        break;
+      case 'storeChunk':
+        this.#installer.store(effect.session, effect.chunk);
+        break;
+      case 'completeInstall':
+        this.#installer.complete(effect.session);
         break;
       default:
         this.#links.perform(effect);
     }
+  }
+
+  /** A store that holds a part of a snapshot is of no use to the next incarnation (R17). */
+  #over(removal: Removal): void {
+    this.#onRemoved({ ...removal, wipe: removal.wipe || this.state.incomplete });
   }
 
   #tick(): void {
@@ -403,6 +372,7 @@ class NodeRuntime implements NodeHandle {
     this.#diskWait.look(this.#log, now);
     this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
     this.#pending.expire(now);
+    this.#compaction.look();
   }
 
   #peerSaid(message: PeerMessage): void {
@@ -416,7 +386,7 @@ class NodeRuntime implements NodeHandle {
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
       const why = 'the coordinators have given this incarnation up';
-      this.#onRemoved({ wipe: false, why, above: push.newestIncarnation });
+      this.#over({ wipe: false, why, above: push.newestIncarnation });
     }
   }
 
@@ -485,6 +455,7 @@ class NodeRuntime implements NodeHandle {
     for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
     this.#inbox.complete();
     this.#events.complete();
+    await Promise.all([this.#compaction.close(), this.#installer.close()]);
     await this.#log.settled();
   }
 }

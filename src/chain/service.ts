@@ -8,7 +8,7 @@ import { answer } from '../wire/grpc-answer.js';
 import { serveBidi } from '../wire/grpc-channel.js';
 import { type TracedCall, traceOfCall } from '../wire/grpc-trace.js';
 import { fromOperationError } from '../wire/operation-error.js';
-import type { NodeHandle } from './runtime.js';
+import type { NodeHandle } from './node.js';
 
 type Asked = NonNullable<Operation['operation']>;
 type Result = NonNullable<OperationResult['result']>;

@@ -1,12 +1,15 @@
 import { promiseMs } from '../base/timing.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { emptyLedger } from './fold.js';
+import { everythingKept, type Kept, type LogBounds } from './kept.js';
+import { logBoundsDefault } from './limits.js';
 import type { Ledger, NodeIdentity, NodeState, NodeTiming } from './state.js';
 import { everyoneIn, nameKey } from './views.js';
 
 /** What a process finds on its disk. */
 export interface Remembered {
   readonly ledger?: Ledger;
+  readonly kept?: Kept;
   readonly seen?: View | undefined;
   readonly leaseMaxMs?: number;
 }
@@ -18,6 +21,7 @@ export function startState(
   timing: NodeTiming,
   now: number,
   remembered: Remembered = {},
+  bounds: LogBounds = logBoundsDefault,
 ): NodeState {
   const leaseMaxMs = remembered.leaseMaxMs ?? 0;
   const { seen } = remembered;
@@ -30,6 +34,9 @@ export function startState(
     chainId,
     timing,
     ledger: remembered.ledger ?? emptyLedger(),
+    bounds,
+    kept: remembered.kept ?? everythingKept,
+    incomplete: false,
     seen,
     active: undefined,
     removed: false,

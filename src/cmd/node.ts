@@ -5,8 +5,9 @@ import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
+import type { NodeHandle } from '../chain/node.js';
 import { emptyStore, openStore } from '../chain/open-store.js';
-import { type NodeHandle, startNode } from '../chain/runtime.js';
+import { startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
 import { sameName, servesIn } from '../chain/views.js';
@@ -14,7 +15,7 @@ import { ChainService } from '../gen/keychaindb/v1/chain.js';
 import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
 import { type GetTraceRequest, TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
-import { DataFolder, makeFolder } from '../log/data-folder.js';
+import { DataFolder, formatOfBases, makeFolder } from '../log/data-folder.js';
 import { RocksEngine } from '../log/rocks-engine.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import type { Logger } from '../telemetry/log.js';
@@ -22,13 +23,20 @@ import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { startHealthServer } from './health-server.js';
-import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
+import {
+  type CompactionFlags,
+  compactionOf,
+  type LimitFlags,
+  limitsOf,
+  type TimingFlags,
+  timingOf,
+} from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, TelemetryFlags {
+export interface NodeFlags extends TimingFlags, LimitFlags, CompactionFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -130,6 +138,10 @@ export async function runNode(flags: NodeFlags): Promise<void> {
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      compaction: {
+        ...compactionOf(flags),
+        raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(die),
+      },
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);
@@ -203,6 +215,10 @@ const rareEvents: ReadonlySet<ChainEvent['type']> = new Set([
   'ViewSeen',
   'Removed',
   'SuffixCut',
+  'BaseMade',
+  'LogDropped',
+  'SnapshotBegun',
+  'SnapshotInstalled',
   'LeaseLimitRaised',
   'LeasesDropped',
   'PeerStopped',

@@ -11,6 +11,7 @@ import { exitCodes } from './exit-codes.js';
 import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
+  addCompactionFlags,
   addLimitFlags,
   addTimingFlags,
   flag,
@@ -172,13 +173,13 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  return addTelemetryFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))).action(
-    async (flags: NodeFlags) => {
-      const { runNode } = await import('./node.js');
-      await runNode(flags);
-      process.exit(exitCodes.ok);
-    },
-  );
+  return addTelemetryFlags(
+    addCompactionFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))),
+  ).action(async (flags: NodeFlags) => {
+    const { runNode } = await import('./node.js');
+    await runNode(flags);
+    process.exit(exitCodes.ok);
+  });
 }
 
 function proxy(): Command {
@@ -224,7 +225,7 @@ function demo(): Command {
       ).default(false),
     )
     .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
-  return addTelemetryFlags(addLimitFlags(addTimingFlags(command))).action(
+  return addTelemetryFlags(addCompactionFlags(addLimitFlags(addTimingFlags(command)))).action(
     async (flags: DemoFlags) => {
       const { runDemo } = await import('./demo.js');
       await runDemo(flags);

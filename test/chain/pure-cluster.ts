@@ -279,6 +279,7 @@ export class PureCluster {
           type: 'PredecessorSaid',
           message: first,
           blocks: [],
+          chunks: [],
           now,
         }));
         break;
@@ -328,6 +329,7 @@ export class PureCluster {
       type: 'PredecessorSaid',
       message,
       blocks,
+      chunks: [],
       now,
     }));
   }

@@ -1,12 +1,15 @@
 import { of } from 'rxjs';
 import { type Timing, timingDefault } from '../../src/base/timing.js';
+import type { CompactionOptions } from '../../src/chain/compaction.js';
+import { logBoundsDefault } from '../../src/chain/limits.js';
+import type { NodeHandle } from '../../src/chain/node.js';
 import { emptyStore, openStore } from '../../src/chain/open-store.js';
-import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
+import { startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { type CoordinatorHandle, startCoordinator } from '../../src/coordinator/runtime.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
-import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
-import { type EventLog, type LogBlock, origin } from '../../src/log/event-log.js';
+import { DataFolder, type FolderKind, formatOfBases } from '../../src/log/data-folder.js';
+import type { EventLog, LogBlock } from '../../src/log/event-log.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
@@ -74,6 +77,7 @@ export class SimCluster {
   readonly raftWatch = new RaftWatch();
   /** Small in most runs, so that logs lose their beginnings. */
   readonly #raftLimits: { readonly snapshotEntries: number; readonly keptEntries: number };
+  readonly #compaction: CompactionOptions;
   readonly answers = new Answers(this.schedule);
   readonly spans: Spans;
   readonly places: readonly Place[];
@@ -96,6 +100,11 @@ export class SimCluster {
     this.#raftLimits = {
       snapshotEntries: this.random.pick([5, 20, 4_096]),
       keptEntries: this.random.int(6),
+    };
+    this.#compaction = {
+      bounds: { ...logBoundsDefault, entriesMax: this.random.pick([4, 12, 60, 4_096]) },
+      share: this.random.pick([0.05, 0.5, 1]),
+      chunkBytes: this.random.pick([1, 200, 100_000]),
     };
     const count = (kind: PlaceKind, n: number): Place[] =>
       Array.from({ length: n }, (_, i) => ({
@@ -364,7 +373,8 @@ export class SimCluster {
       id,
       fatal,
       notice: (text) => {
-        this.coverage.count('damaged record');
+        const isPart = text.includes('part of a snapshot');
+        this.coverage.count(isPart ? 'snapshot broken off' : 'damaged record');
         this.trace(id, text.replace(/:.*/, ''));
       },
       emptyAtNextOpen: () => Promise.reject(new Error('a store in memory can be emptied')),
@@ -376,7 +386,7 @@ export class SimCluster {
       const incarnation = await folder.nextIncarnation(clock.wall(), above);
       first ??= incarnation;
       const held: LogBlock[] = [];
-      for await (const block of log.read(origin)) held.push(block);
+      for await (const block of log.read(log.start)) held.push(block);
       const handle = await startNode({
         identity: {
           id,
@@ -398,7 +408,12 @@ export class SimCluster {
           dialer: this.network.dialer(process, 'heartbeat'),
         },
         limits,
+        compaction: {
+          ...this.#compaction,
+          raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(fatal),
+        },
         fatal,
+        notice: (text) => this.trace(id, text),
         telemetry: this.spans.telemetry(),
       });
       if (process.isDead) return;
@@ -412,6 +427,12 @@ export class SimCluster {
       handle.events$.subscribe((event) => {
         if (event.type === 'Activated') this.trace(id, `activates ${event.view.epoch}`);
         if (event.type === 'AuthorityTaken') this.trace(id, 'takes authority');
+        if (event.type === 'BaseMade') this.trace(id, `has a base of ${event.base.id.index}`);
+        if (event.type === 'LogDropped') {
+          this.trace(id, `drops its log through ${event.through.id.index}`);
+        }
+        if (event.type === 'SnapshotBegun') this.trace(id, `takes a snapshot of ${event.at.index}`);
+        if (event.type === 'SnapshotInstalled') this.trace(id, 'has taken the snapshot');
         if (event.type === 'SuffixCut') this.trace(id, `cuts back to ${event.after.index}`);
       });
       const removal = await handle.removed;

@@ -25,6 +25,9 @@ export const mustMeet = [
   'reordered while one joins',
   'spare taken in',
   'recover refused',
+  'log made shorter',
+  'synced by a snapshot',
+  'snapshot broken off',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];
