@@ -33,6 +33,8 @@ export interface ClusterOptions {
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
   readonly drift?: number;
   readonly trace?: (line: string) => void;
+  /** Of nodes; else by chance, small in most runs, so that logs lose their beginnings. */
+  readonly compaction?: CompactionOptions;
   /** Clients have their operations traced. */
   readonly isTraced?: boolean;
 }
@@ -101,7 +103,7 @@ export class SimCluster {
       snapshotEntries: this.random.pick([5, 20, 4_096]),
       keptEntries: this.random.int(6),
     };
-    this.#compaction = {
+    this.#compaction = options.compaction ?? {
       bounds: { ...logBoundsDefault, entriesMax: this.random.pick([4, 12, 60, 4_096]) },
       share: this.random.pick([0.05, 0.5, 1]),
       chunkBytes: this.random.pick([1, 200, 100_000]),
