@@ -4,6 +4,7 @@ import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { blockKey, blockPrefix, endOfPrefix, objectPrefix } from '../../src/log/keys.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
 import { SeededRandom } from './schedule.js';
+import { snapshotBreaks } from './snapshot-faults.js';
 
 /** One fault of a run's schedule. It draws its chances from its own seed: others can be left out around it. */
 export interface PlannedFault {
@@ -14,7 +15,7 @@ export interface PlannedFault {
   readonly seed: number;
 }
 
-type Fault = (weather: Weather, random: SeededRandom) => void;
+export type Fault = (weather: Weather, random: SeededRandom) => void;
 
 /** What faults share: the cluster, and what they undo later. */
 export class Weather {
@@ -567,6 +568,7 @@ const faults = {
   'object rots': rot,
   'disk lies': lyingDisk,
   'coordinator damaged': coordinatorDamage,
+  'snapshot breaks': snapshotBreaks,
 } as const satisfies Readonly<Record<string, Fault>>;
 
 export type FaultKind = keyof typeof faults;
