@@ -2,7 +2,8 @@
  * Every process of a cluster of 3 coordinators, 5 nodes and 2 proxies is told to end (SIGTERM) and started again, one
  * after the other, under a steady load over HTTP. A client knows both proxies and moves on to the other one only where a
  * connection is refused, or closed before the request was sent. Prints what each restart took and every request that
- * failed; exit code 1 where one did. node dist/tools/rolling-restart.js [REQUESTS A SECOND]
+ * failed; exit code 1 where one did. node dist/tools/rolling-restart.js [REQUESTS A SECOND [MAIN]]; MAIN: the main.js of another
+ * version, with which every process begins: a rolling upgrade.
  */
 import { request } from 'node:http';
 import { systemClock } from '../src/base/clock.js';
@@ -11,6 +12,7 @@ import { clusterVerbs } from '../src/retry/cluster-verbs.js';
 import { Lab, type LabProcess } from './lab/cluster.js';
 
 const perSecond = Number(process.argv[2] ?? 100);
+const from = process.argv[3];
 const keys = 50;
 const timeoutMs = 10_000;
 
@@ -136,7 +138,8 @@ async function ended(pid: number): Promise<void> {
   }
 }
 
-const lab = await Lab.start({ coordinators: 3, nodes: 5, proxies: 2 });
+const size = { coordinators: 3, nodes: 5, proxies: 2 };
+const lab = await Lab.start(from === undefined ? size : { ...size, from });
 let isOver = false;
 try {
   const proxies = lab.of('proxy');

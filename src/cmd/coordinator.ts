@@ -23,6 +23,9 @@ import { telemetryService } from '../telemetry/service.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
 import { Connections, dialBidi, serveBidi } from '../wire/grpc-channel.js';
 import { type GrpcListener, listen } from '../wire/grpc-server.js';
+import type { Handshake } from '../wire/handshake.js';
+import { protocolVersion } from '../wire/protocol-version.js';
+import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
@@ -67,10 +70,11 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
       `the log in ${dataDir} is damaged (${damage.kind}): ${damage.message}. ${id} votes no more with it. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join; never ${id} again with an empty folder`,
     );
   }
-  const connections = new Connections();
+  const clock = systemClock;
+  const handshake = startHandshake('coordinator', id, telemetry, protocolVersion);
+  const connections = new Connections(handshake);
   const registry = new RegistryMachine();
   const timing = timingOf(flags);
-  const clock = systemClock;
   const raft = await startRaft({
     id,
     address,
@@ -110,7 +114,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     registry,
     clock,
     version: version(),
-    askStatus: askStatus(clock),
+    askStatus: askStatus(clock, handshake),
   });
   const stopTracing = traceCoordinator({
     raft,
@@ -134,10 +138,11 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    handshake,
     services: [
       {
         definition: CoordinatorService,
-        implementation: coordinatorService(coordinator, group, clock, meter),
+        implementation: coordinatorService(coordinator, group, clock, meter, handshake),
       },
       { definition: RaftService, implementation: raftServer },
       {
@@ -149,7 +154,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   raft.status$.subscribe(({ leader }) => listener.serving(leader !== undefined));
   announce(logger, listener.address, http.address);
   telemetry.begin();
-  if (join !== undefined) joinGroup(raft, { id, address, join }, logger).catch(die);
+  if (join !== undefined) joinGroup(raft, { id, address, join, handshake }, logger).catch(die);
   await untilStopped();
   await handOver(raft, timing.electionMs);
   stopTracing();
@@ -183,11 +188,16 @@ const joinTryMs = 10_000;
 /** Asks the coordinators that are there to take this one in, until they do; again after a restart: it is done once. */
 async function joinGroup(
   raft: RaftMember,
-  own: { readonly id: string; readonly address: string; readonly join: readonly string[] },
+  own: {
+    readonly id: string;
+    readonly address: string;
+    readonly join: readonly string[];
+    readonly handshake: Handshake;
+  },
   log: Logger,
 ): Promise<void> {
-  const { id, address } = own;
-  const verbs = clusterVerbs({ addresses: own.join, clock: systemClock });
+  const { id, address, handshake } = own;
+  const verbs = clusterVerbs({ addresses: own.join, clock: systemClock, handshake });
   try {
     while (!raft.status.group.members.some((m) => m.id === id)) {
       try {

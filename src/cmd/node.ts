@@ -22,6 +22,9 @@ import type { Logger } from '../telemetry/log.js';
 import { telemetryService } from '../telemetry/service.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
+import type { Handshake } from '../wire/handshake.js';
+import { protocolVersion } from '../wire/protocol-version.js';
+import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import {
   type CompactionFlags,
@@ -46,8 +49,11 @@ export interface NodeFlags extends TimingFlags, LimitFlags, CompactionFlags, Tel
   readonly join: boolean;
 }
 
-/** Runs one chain node until it is told to stop: one incarnation after the other, on one store. */
-export async function runNode(flags: NodeFlags): Promise<void> {
+/**
+ * Runs one chain node until it is told to stop: one incarnation after the other, on one store.
+ * @param protocol what it says that it speaks
+ */
+export async function runNode(flags: NodeFlags, protocol = protocolVersion): Promise<void> {
   const { id, dataDir } = flags;
   const telemetry = startTelemetry('node', id, flags);
   const { log: logger, traces, metrics } = telemetry;
@@ -83,9 +89,11 @@ export async function runNode(flags: NodeFlags): Promise<void> {
       id: entry,
       request,
     })) ?? [];
+  const handshake = startHandshake('node', id, telemetry, protocol);
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    handshake,
     services: [
       { definition: KVService, implementation: nodeKvService(node) },
       { definition: ChainService, implementation: nodeChainService(node) },
@@ -96,11 +104,12 @@ export async function runNode(flags: NodeFlags): Promise<void> {
     ],
   });
   const address = flags.advertise ?? listener.address;
-  const connections = new Connections();
+  const connections = new Connections(handshake);
   let stopped = false;
   const stop = untilStopped().then(async (signal) => {
     stopped = true;
-    if (signal === 'SIGTERM' && current !== undefined) await leave(current, flags, logger);
+    if (signal === 'SIGTERM' && current !== undefined)
+      await leave(current, flags, handshake, logger);
   });
   let log = await openStore({
     folder,
@@ -189,10 +198,15 @@ const leaveMs = 2_000;
 const answerOnMs = 200;
 
 /** R16: the chain goes on at once without a node that says so, where it would wait a lease for one that doesn't. */
-async function leave(handle: NodeHandle, flags: NodeFlags, log: Logger): Promise<void> {
+async function leave(
+  handle: NodeHandle,
+  flags: NodeFlags,
+  handshake: Handshake,
+  log: Logger,
+): Promise<void> {
   const { id, coordinators } = flags;
   if (!isMember(handle)) return;
-  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock });
+  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock, handshake });
   const deadline = systemClock.monotonic() + leaveMs;
   try {
     await verbs.drainMember({ id, expectedEpoch: 0 }, leaveMs);

@@ -19,6 +19,8 @@ import { telemetryService } from '../telemetry/service.js';
 import { traceIdOf } from '../telemetry/trace-context.js';
 import { Connections, dialBidi, dialServerStream } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
+import { protocolVersion } from '../wire/protocol-version.js';
+import { startHandshake } from './handshake.js';
 import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
@@ -36,10 +38,11 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const { id, coordinators } = flags;
   const telemetry = startTelemetry('proxy', id, flags);
   const { log, traces, metrics, own } = telemetry;
-  const connections = new Connections();
+  const handshake = startHandshake('proxy', id, telemetry, protocolVersion);
+  const connections = new Connections(handshake);
   const clock = systemClock;
   const limits = limitsOf(flags);
-  const cluster = clusterVerbs({ addresses: coordinators, clock });
+  const cluster = clusterVerbs({ addresses: coordinators, clock, handshake });
   const addresses$ = new BehaviorSubject(coordinators);
   addresses$.subscribe((addresses) => cluster.follow(addresses));
   const stopLooking = every(clock, coordinatorsMs, () => {
@@ -97,6 +100,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    handshake,
     services: [
       { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },
       {

@@ -99,8 +99,12 @@ export function isHeard(
   );
 }
 
-/** What each node said last. */
-export function nodesHeard(state: DetectorState, now: number): readonly NodeStatus[] {
+/** What each node said last. @param epoch of the newest view */
+export function nodesHeard(
+  state: DetectorState,
+  epoch: number,
+  now: number,
+): readonly NodeStatus[] {
   const beats = [...state.heard.values()];
   const committed = Math.max(0, ...beats.map(({ beat }) => beat.watermark?.index ?? 0));
   return beats.map(({ beat, at }) => ({
@@ -116,7 +120,30 @@ export function nodesHeard(state: DetectorState, now: number): readonly NodeStat
     bootWaitMs: beat.bootWaitMs,
     silentPeers: beat.silentPeers,
     version: beat.version,
+    stuckMs: beat.stuckMs,
+    idleMs: beat.activeEpoch < epoch ? Math.max(1, Math.floor(now - state.viewSince)) : 0,
   }));
+}
+
+/** Why a waiting member that is heard isn't fed yet; '' where it is its turn. */
+export function whyNotFed(
+  { view }: RegistryState,
+  state: DetectorState,
+  timing: Timing,
+  now: number,
+  member: Member,
+): string {
+  const serving = view.members.filter((m) => m.state === MemberState.SERVING);
+  const fed = view.members.find((m) => m.state !== MemberState.SERVING);
+  if (serving.length > 0 && !serving.some((m) => isHeard(state, m, timing, now))) {
+    return 'no serving node is heard that could feed it';
+  }
+  if (!isOfLineage(state, member, view.lineage)) {
+    return 'its store is from before the chain was recovered: it is emptied first';
+  }
+  if (fed !== undefined) return `${fed.id} is fed first`;
+  const isPart = state.heard.get(member.id)?.beat.incomplete === true;
+  return isPart ? 'its store holds a part of a snapshot: it gets a whole one' : '';
 }
 
 /** Why an operator may not give up those that serve and go on with this member; '' where it may. */

@@ -99,16 +99,20 @@ export class CoordinatorGroup {
         const unknown = { ...silent, id, address, learner };
         if (local) return unknown;
         const answer = await askStatus(address, statusMs).catch(() => undefined);
-        const own = answer?.coordinators.find((c) => c.id === id);
-        return own?.answered === true ? { ...own, address, learner } : unknown;
+        if (answer === undefined) return unknown;
+        const own = answer.coordinators.find((c) => c.id === id);
+        // 0.1.0 says nothing of its log.
+        if (own === undefined) return { ...unknown, answered: true, leader: answer.leader };
+        return { ...own, address, learner };
       }),
     );
     const commit = Math.max(0, ...coordinators.map((c) => c.commit));
+    const lagOf = (c: CoordinatorStatus): number => (c.version === '' ? 0 : commit - c.applied);
     return {
       members: Object.fromEntries(group.members.map(({ id, address }) => [id, address])),
       leader: leader ?? '',
       term,
-      coordinators: coordinators.map((c) => ({ ...c, lag: c.answered ? commit - c.applied : 0 })),
+      coordinators: coordinators.map((c) => ({ ...c, lag: lagOf(c) })),
     };
   }
 

@@ -31,6 +31,7 @@ import {
   isHeard,
   nodesHeard,
   onHeartbeat,
+  whyNotFed,
   whyNotRecovered,
 } from './detector.js';
 import { heldForMs, noteView } from './flapping.js';
@@ -65,7 +66,7 @@ export interface CoordinatorHandle {
   /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
   shownView(): View;
   /** What the nodes say of themselves, as this coordinator hears it. */
-  chainStatus(): ChainStatusResponse;
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'>;
   /** These reject with KeychainError. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
   removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void>;
@@ -163,8 +164,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return { ...view, members: view.members.map(shown), others: view.others.map(shown) };
   }
 
-  #whyWaits({ id, drained, spare }: Member, now: number): string {
-    const { view } = this.#options.registry.state;
+  #whyWaits(member: Member, now: number): string {
+    const { id, drained, spare } = member;
+    const { registry, timing } = this.#options;
+    const { view } = registry.state;
     const held = heldForMs(this.#detector.flaps, id, now);
     const serving = view.members.filter((m) => m.state === MemberState.SERVING);
     if (drained) return 'drained: it is taken in when it was restarted, or added again';
@@ -173,11 +176,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
       return `it lost its place ${times} times: held back for ${Math.ceil(held / 1_000)} s`;
     }
     if (spare && view.members.length >= view.length) return 'a spare: the chain is long enough';
-    return '';
+    return whyNotFed(registry.state, this.#detector, timing, now, member);
   }
 
-  chainStatus(): ChainStatusResponse {
-    return { view: this.shownView(), nodes: nodesHeard(this.#detector, this.#clock.monotonic()) };
+  chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
+    const view = this.shownView();
+    return { view, nodes: nodesHeard(this.#detector, view.epoch, this.#clock.monotonic()) };
   }
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {

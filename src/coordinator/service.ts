@@ -6,6 +6,7 @@ import type { CoordinatorServer, GetMembersResponse } from '../gen/keychaindb/v1
 import type { RequestMeter } from '../telemetry/request-meter.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
+import type { Handshake } from '../wire/handshake.js';
 import type { CoordinatorGroup } from './group.js';
 import type { CoordinatorHandle } from './runtime.js';
 
@@ -18,6 +19,7 @@ export function coordinatorService(
   group: CoordinatorGroup,
   clock: Clock,
   meter: RequestMeter,
+  handshake: Handshake,
 ): CoordinatorServer {
   const reply = <Response>(
     verb: string,
@@ -82,7 +84,8 @@ export function coordinatorService(
       );
     },
     chainStatus: (_call, callback) => {
-      reply('chain_status', Promise.resolve(coordinator.chainStatus()), callback);
+      const { refused } = handshake;
+      reply('chain_status', Promise.resolve({ ...coordinator.chainStatus(), refused }), callback);
     },
     clusterStatus: (call, callback) => {
       reply('cluster_status', group.status(call.request.local), callback);

@@ -71,6 +71,7 @@ export interface Problem {
     | 'no-leader'
     | 'coordinator-silent'
     | 'coordinator-learning'
+    | 'coordinator-behind'
     | 'coordinators-few'
     | 'no-chain'
     | 'chain-short'
@@ -78,7 +79,10 @@ export interface Problem {
     | 'node-silent'
     | 'node-waiting'
     | 'node-joining'
-    | 'peers-apart';
+    | 'node-idle'
+    | 'disk-stuck'
+    | 'peers-apart'
+    | 'version-unknown';
   readonly id: string;
   readonly message: string;
   readonly command: string;
@@ -86,6 +90,11 @@ export interface Problem {
   readonly passing: boolean;
 }
 
+/** Entries that a coordinator may lack and is well. */
+const lagMost = 1_000;
+/** Milliseconds for which a serving node may not take part in the newest view, or wait for its disk, and is well. */
+const idleMsMost = 500;
+const stuckMsMost = 2_000;
 /** A majority of one or two coordinators bears no failure. */
 const coordinatorsWanted = 3;
 
@@ -96,7 +105,7 @@ export function statusReport(
   const { view } = chain;
   const members = view?.members ?? [];
   const all = [...members, ...(view?.others ?? [])];
-  const problems = [...groupProblems(cluster), ...chainProblems(chain)];
+  const problems = [...groupProblems(cluster), ...chainProblems(chain), ...refusals(chain)];
   return {
     healthy: problems.length === 0,
     epoch: String(view?.epoch ?? 0),
@@ -172,7 +181,7 @@ function groupProblems({ leader, coordinators }: ClusterStatusResponse): readonl
         'start coordinators until a majority runs; if one is lost for ever: keychaindb cluster restore',
     });
   }
-  for (const { id, answered, learner } of coordinators) {
+  for (const { id, answered, learner, lag } of coordinators) {
     if (!answered) {
       problems.push({
         ...{ kind: 'coordinator-silent', id, passing: false },
@@ -183,7 +192,13 @@ function groupProblems({ leader, coordinators }: ClusterStatusResponse): readonl
       problems.push({
         ...{ kind: 'coordinator-learning', id, passing: true },
         message: `coordinator ${id} catches up and has no vote yet`,
-        command: 'wait',
+        command: `wait; where it never does: keychaindb cluster remove ${id}`,
+      });
+    } else if (lag > lagMost) {
+      problems.push({
+        ...{ kind: 'coordinator-behind', id, passing: true },
+        message: `coordinator ${id} lacks ${lag} entries`,
+        command: `wait; where it grows: look at its disk and its log, restart ${id}`,
       });
     }
   }
@@ -216,13 +231,24 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
     });
   }
   for (const member of [...members, ...(view?.others ?? [])]) {
-    const found = memberProblem(member, heardOf(member, nodes));
+    const found = memberProblem(member, heardOf(member, nodes), members);
     if (found !== undefined) problems.push(found);
   }
   return problems;
 }
 
-function memberProblem(member: Member, heard: NodeStatus | undefined): Problem | undefined {
+function refusals({ refused }: ChainStatusResponse): readonly Problem[] {
+  return refused.map(({ process, message, remedy }) => ({
+    ...{ kind: 'version-unknown', id: process, passing: false },
+    ...{ message, command: remedy },
+  }));
+}
+
+function memberProblem(
+  member: Member,
+  heard: NodeStatus | undefined,
+  members: readonly Member[],
+): Problem | undefined {
   const { id, state, drained, spare, note } = member;
   // It was taken out on purpose, and its place is its operator's to fill.
   if (drained || (spare && state === MemberState.WAITING)) return undefined;
@@ -231,7 +257,10 @@ function memberProblem(member: Member, heard: NodeStatus | undefined): Problem |
       return {
         ...{ kind: 'last-serving', id, passing: false },
         message: `${id} has what was acknowledged, and none of those that serve is heard`,
-        command: `start ${id}`,
+        command: `start ${id}; if none of them ever comes back: keychaindb chain recover ID --lose ${members
+          .filter(isServing)
+          .map((m) => m.id)
+          .join(',')} (lossy)`,
       };
     case MemberState.OFFLINE:
       return {
@@ -253,11 +282,30 @@ function memberProblem(member: Member, heard: NodeStatus | undefined): Problem |
         command: 'wait',
       };
     default:
-      if (heard === undefined || heard.silentPeers.length === 0) return undefined;
-      return {
-        ...{ kind: 'peers-apart', id, passing: true },
-        message: `${id} does not hear ${heard.silentPeers.join(', ')}`,
-        command: 'look at the network between them; one of them is taken out',
-      };
+      return heard === undefined ? undefined : servingProblem(heard);
   }
+}
+
+function servingProblem(heard: NodeStatus): Problem | undefined {
+  const { id, silentPeers, stuckMs, idleMs, activeEpoch } = heard;
+  if (stuckMs > stuckMsMost) {
+    return {
+      ...{ kind: 'disk-stuck', id, passing: false },
+      message: `the disk of ${id} has synced nothing for ${Math.floor(stuckMs / 1_000)} s`,
+      command: `look at its disk, restart ${id}; it is taken out where another node is well`,
+    };
+  }
+  if (silentPeers.length > 0) {
+    return {
+      ...{ kind: 'peers-apart', id, passing: true },
+      message: `${id} does not hear ${silentPeers.join(', ')}`,
+      command: 'look at the network between them; one of them is taken out',
+    };
+  }
+  if (idleMs <= idleMsMost) return undefined;
+  return {
+    ...{ kind: 'node-idle', id, passing: true },
+    message: `${id} takes part in epoch ${activeEpoch} yet: promises that were given for reads have not run out`,
+    command: 'wait: writes go on after it',
+  };
 }

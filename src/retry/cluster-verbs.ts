@@ -1,4 +1,4 @@
-import { ChannelCredentials, type ServiceError } from '@grpc/grpc-js';
+import { ChannelCredentials, type ClientOptions, type ServiceError } from '@grpc/grpc-js';
 import { type Clock, pause } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import {
@@ -15,6 +15,8 @@ import {
   type TransferLeadershipResponse,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { introducing } from '../wire/grpc-handshake.js';
+import type { Handshake } from '../wire/handshake.js';
 import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
 import { meanings } from './retry.js';
 
@@ -51,6 +53,8 @@ export interface ClusterVerbsOptions {
   /** host:port of coordinators, or of proxies that relay to them. At least one. */
   readonly addresses: readonly string[];
   readonly clock: Clock;
+  /** Of a process of the cluster; a client has none. */
+  readonly handshake?: Handshake;
 }
 
 /** Milliseconds that one address is waited for before the next is asked. */
@@ -71,8 +75,8 @@ type Verb<Response> = (
   callback: Callback<Response>,
 ) => void;
 
-export function clusterVerbs({ addresses, clock }: ClusterVerbsOptions): ClusterVerbs {
-  return new RetriedVerbs(addresses, clock);
+export function clusterVerbs(options: ClusterVerbsOptions): ClusterVerbs {
+  return new RetriedVerbs(options);
 }
 
 type Answer<Response> =
@@ -83,11 +87,14 @@ type Answer<Response> =
 class RetriedVerbs implements ClusterVerbs {
   #clients: readonly (readonly [address: string, client: CoordinatorClient])[] = [];
   readonly #clock: Clock;
+  readonly #clientOptions: ClientOptions;
   /** The address that answered last. */
   #preferred = 0;
 
-  constructor(addresses: readonly string[], clock: Clock) {
+  constructor({ addresses, clock, handshake }: ClusterVerbsOptions) {
     this.#clock = clock;
+    const interceptors = handshake === undefined ? [] : [introducing(handshake)];
+    this.#clientOptions = { ...clientOptions, interceptors };
     this.follow(addresses);
   }
 
@@ -96,7 +103,7 @@ class RetriedVerbs implements ClusterVerbs {
     const before = new Map(this.#clients);
     this.#clients = addresses.map((at) => [
       at,
-      before.get(at) ?? new CoordinatorClient(at, credentials, clientOptions),
+      before.get(at) ?? new CoordinatorClient(at, credentials, this.#clientOptions),
     ]);
     for (const [at, client] of before) if (!addresses.includes(at)) client.close();
     this.#preferred %= Math.max(1, this.#clients.length);

@@ -72,6 +72,8 @@ export const meanings: Readonly<Record<Reason, Meaning>> = {
   LAST_MAJORITY: final,
   MEMBER_REMOVED: final,
   MEMBER_BEHIND: final,
+  // Another one that is asked may speak it: while the cluster is upgraded they differ.
+  VERSION_UNKNOWN: again,
   SESSION_EXPIRED: final,
   CONDITION_FAILED: { retry: false, applied: 'outcome' },
   STALE_EPOCH: again,

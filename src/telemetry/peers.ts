@@ -11,6 +11,7 @@ import {
 } from '../gen/keychaindb/v1/telemetry.js';
 import type { Connections } from '../wire/grpc-channel.js';
 import { fromServiceError } from '../wire/grpc-errors.js';
+import { introducing } from '../wire/grpc-handshake.js';
 import type { TelemetryOthers } from './service.js';
 
 /** Milliseconds that one process may take to say what it remembers. */
@@ -69,13 +70,17 @@ export class TelemetryPeers implements TelemetryOthers {
         reject(new KeychainError('SHUTTING_DOWN', 'this process is shutting down'));
         return;
       }
+      const { handshake } = this.#connections;
       client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
         request,
         new Metadata(),
-        { deadline: new Date(this.#clock.wall() + askMs) },
+        {
+          deadline: new Date(this.#clock.wall() + askMs),
+          ...(handshake && { interceptors: [introducing(handshake)] }),
+        },
         (error, response) => {
           // What isn't one of ours came from the transport.
           if (error !== null) reject(fromServiceError(error) ?? unreachable(address, error));

@@ -6,10 +6,12 @@ import {
   type MethodDefinition,
   type ServerDuplexStream,
   type ServerWritableStream,
+  type ServiceError,
 } from '@grpc/grpc-js';
 import { messageBytesMax } from '../base/limits.js';
 import type { Acceptor, Channel, ChannelHandler, Dialer } from './channel.js';
-import { toServiceError } from './grpc-errors.js';
+import { fromServiceError, toServiceError } from './grpc-errors.js';
+import type { Handshake } from './handshake.js';
 import { StreamChannel } from './stream-channel.js';
 
 /** Options of every connection between our own processes: we repeat what is lost ourselves, soon. */
@@ -31,8 +33,14 @@ const none = new Metadata();
 
 /** Connections of one process, one per address and lane: bulk data on one lane delays nothing on another. */
 export class Connections {
+  /** Who this process is; a client says nothing of itself. */
+  readonly handshake: Handshake | undefined;
   readonly #clients = new Map<string, Client>();
   #closed = false;
+
+  constructor(handshake?: Handshake) {
+    this.handshake = handshake;
+  }
 
   client(address: string, lane: string): Client | undefined {
     if (this.#closed) return undefined;
@@ -71,9 +79,9 @@ export function dialBidi<Out, In>(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
-        none,
+        connections.handshake?.metadata ?? none,
       );
-      listen(call, channel);
+      listen(call, channel, address, connections.handshake);
       channel.attach(
         {
           write: (message, taken) => {
@@ -112,9 +120,9 @@ export function dialServerStream<Out, In>(
               method.requestSerialize,
               method.responseDeserialize,
               message,
-              none,
+              connections.handshake?.metadata ?? none,
             );
-            listen(call, channel);
+            listen(call, channel, address, connections.handshake);
             taken();
           },
           end: () => call?.cancel(),
@@ -135,9 +143,23 @@ function refused<Out, In>(
   return channel;
 }
 
-function listen<Out, In>(call: ClientReadableStream<In>, channel: StreamChannel<Out, In>): void {
+function listen<Out, In>(
+  call: ClientReadableStream<In>,
+  channel: StreamChannel<Out, In>,
+  address: string,
+  handshake: Handshake | undefined,
+): void {
+  // It comes before the first message.
+  call.on('metadata', (metadata: Metadata) => {
+    const refusal = handshake?.meet(metadata, address);
+    if (refusal !== undefined) channel.close(refusal.message);
+  });
   call.on('data', (message: In) => channel.arrived(message));
-  call.on('error', (error: Error) => channel.ended(error.message));
+  call.on('error', (error: ServiceError) => {
+    const refusal = fromServiceError(error);
+    if (refusal !== undefined) handshake?.refusedBy(refusal, address);
+    channel.ended(error.message);
+  });
   call.on('end', () => channel.close('ended by the server'));
 }
 

@@ -7,6 +7,8 @@ import {
 import { HealthImplementation } from 'grpc-health-check';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
+import { guarded } from './grpc-handshake.js';
+import type { Handshake } from './handshake.js';
 
 export interface GrpcService {
   readonly definition: ServiceDefinition;
@@ -32,14 +34,17 @@ export async function listen(options: {
   /** The flag that the address came from. */
   readonly flag: string;
   readonly services: readonly GrpcService[];
+  /** Who this process is to its peers. */
+  readonly handshake: Handshake;
 }): Promise<GrpcListener> {
-  const { address, flag, services } = options;
+  const { address, flag, services, handshake } = options;
   const server = new Server({
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': messageBytesMax,
     'grpc.enable_channelz': 0,
   });
-  for (const { definition, implementation } of services) {
+  for (const service of services) {
+    const { definition, implementation } = guarded(service, handshake);
     server.addService(definition, implementation);
   }
   const health = new HealthImplementation({ '': 'NOT_SERVING' });

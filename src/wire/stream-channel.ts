@@ -27,10 +27,11 @@ export class StreamChannel<Out, In> implements Channel<Out> {
     return this.#closed;
   }
 
-  /** Joins the call and the owner; once. */
+  /** Joins the call and the owner; once. An acceptor may have closed the channel already: then the call ends. */
   attach(stream: MessageStream<Out>, handler: ChannelHandler<In>): void {
     this.#stream = stream;
     this.#handler = handler;
+    if (this.#closed) stream.end();
     this.#pump();
   }
 

@@ -3,7 +3,9 @@ import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js'
 import {
   detect,
   emptyDetector,
+  nodesHeard,
   onHeartbeat,
+  whyNotFed,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
 import { stuckMsMax } from '../../src/coordinator/limits.js';
@@ -451,3 +453,51 @@ t.test('a member whose disk is stuck is taken out, where another one is well', a
   t.equal(look({ b: stuckMsMax }), 'evict b at 5');
   t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
 });
+
+t.test('why a member waits is told', async (t) => {
+  const why = (
+    state: RegistryState,
+    beats: readonly (readonly [NodeHeartbeat, number])[],
+  ): string => {
+    const now = 100_000;
+    return whyNotFed(state, leader(state, beats, now).detector, timing, now, waiting('d'));
+  };
+  const served = registry([serving('a')], [waiting('d')]);
+  const d = [beat('d'), 0] as const;
+  t.equal(why(served, [[beat('a'), 0], d]), '');
+  t.match(why(served, [[beat('a'), detectionMs], d]), /no serving node is heard/);
+  const older = beat('d', { lineage: 2 });
+  t.match(
+    why(served, [
+      [beat('a'), 0],
+      [older, 0],
+    ]),
+    /before the chain was recovered/,
+  );
+  const busy = registry([serving('a'), member('c', MemberState.SYNCING)], [waiting('d')]);
+  t.equal(why(busy, [[beat('a'), 0], d]), 'c is fed first');
+  const part = beat('d', { incomplete: true });
+  t.match(
+    why(served, [
+      [beat('a'), 0],
+      [part, 0],
+    ]),
+    /part of a snapshot/,
+  );
+  t.equal(why(registry([], [waiting('d')]), [d]), '');
+});
+
+t.test(
+  'how long a node has not taken up the newest view, and waited for its disk, is told',
+  async (t) => {
+    const { detector } = leader(chain, [
+      [beat('a'), 0],
+      [beat('b', { activeEpoch: 4, stuckMs: 30 }), 0],
+    ]);
+    detector.viewSince = 99_300;
+    t.match(nodesHeard(detector, 5, 100_000), [
+      { id: 'a', idleMs: 0, stuckMs: 0 },
+      { id: 'b', idleMs: 700, stuckMs: 30 },
+    ]);
+  },
+);

@@ -53,6 +53,21 @@ async function over(asked: Asked): Promise<void> {
   t.match(stderr, new RegExp(`^${reason}: `), `${what}: command line`);
 }
 
+/** What was done already, asked for again each way: it succeeds. */
+async function again(asked: Omit<Asked, 'reason' | 'http' | 'exit'>): Promise<void> {
+  const { what, overHttp, line } = asked;
+  await t.resolves(asked.overGrpc(), `${what}: gRPC`);
+  const [method, path, body] = overHttp;
+  const request = body === undefined ? { method } : { method, body: JSON.stringify(body) };
+  const answer = await fetch(`http://${proxy?.http}${path}`, request);
+  await answer.arrayBuffer();
+  t.equal(answer.status, 200, `${what}: HTTP`);
+  const { status, stderr } = spawnSync(process.execPath, [main, ...line, '--endpoints', grpc], {
+    encoding: 'utf8',
+  });
+  t.equal(status, 0, `${what}: command line ${stderr}`);
+}
+
 const at = '127.0.0.1:9';
 const base = { spare: false, expectedEpoch: 0 };
 const [c1 = '', c2 = '', c3 = ''] = lab.of('coordinator').map(({ id }) => id);
@@ -121,8 +136,48 @@ t.test('changes of the chain that are refused', async (t) => {
     line: ['chain', 'recover', 'spare', '--lose', 'node-1'],
   });
   t.same(await verbs.members(timeoutMs), before, 'nothing of it was done');
+});
+
+t.test('changes of the chain that were made already', async (t) => {
+  await verbs.addMember({ id: 'gone', address: '127.0.0.1:8', ...base }, timeoutMs);
+  await verbs.removeMember({ id: 'gone', expectedEpoch: 0 }, timeoutMs);
+  await verbs.drainMember({ id: 'spare', expectedEpoch: 0 }, timeoutMs);
+  await verbs.setChainLength({ length: 1, expectedEpoch: 0 }, timeoutMs);
+  const { epoch } = await verbs.members(timeoutMs);
+  await again({
+    what: 'remove',
+    overGrpc: () => verbs.removeMember({ id: 'gone', expectedEpoch: 0 }, timeoutMs),
+    overHttp: ['DELETE', '/v1/chain/members/gone'],
+    line: ['chain', 'remove', 'gone'],
+  });
+  await again({
+    what: 'drain',
+    overGrpc: () => verbs.drainMember({ id: 'spare', expectedEpoch: 0 }, timeoutMs),
+    overHttp: ['POST', '/v1/chain/members/spare/drain'],
+    line: ['chain', 'drain', 'spare'],
+  });
+  await again({
+    what: 'reorder',
+    overGrpc: () => verbs.reorderChain({ ids: ['node-1'], expectedEpoch: 0 }, timeoutMs),
+    overHttp: ['PUT', '/v1/chain/order', { ids: ['node-1'] }],
+    line: ['chain', 'reorder', 'node-1'],
+  });
+  await again({
+    what: 'length',
+    overGrpc: () => verbs.setChainLength({ length: 1, expectedEpoch: 0 }, timeoutMs),
+    overHttp: ['PUT', '/v1/chain/length', { length: 1 }],
+    line: ['chain', 'length', '1'],
+  });
+  t.equal((await verbs.members(timeoutMs)).epoch, epoch, 'none of them spent an epoch');
   await verbs.addMember({ id: 'spare', address: at, ...base }, timeoutMs);
-  t.equal((await verbs.members(timeoutMs)).epoch, before.epoch, 'what is repeated is done once');
+  const added = (await verbs.members(timeoutMs)).epoch;
+  await again({
+    what: 'add',
+    overGrpc: () => verbs.addMember({ id: 'spare', address: at, ...base }, timeoutMs),
+    overHttp: ['POST', '/v1/chain/members', { id: 'spare', address: at }],
+    line: ['chain', 'add', 'spare', at],
+  });
+  t.equal((await verbs.members(timeoutMs)).epoch, added, 'what is repeated is done once');
 });
 
 t.test('changes of the coordinators that are refused', async (t) => {
@@ -170,7 +225,19 @@ t.test('changes of the coordinators that are refused', async (t) => {
   });
   // One that was never started: it is taken in, and never catches up.
   await verbs.joinCluster('c9', '127.0.0.1:7', timeoutMs);
-  await verbs.joinCluster('c9', '127.0.0.1:7', timeoutMs);
+  await again({
+    what: 'a coordinator that was added already',
+    overGrpc: () => verbs.joinCluster('c9', '127.0.0.1:7', timeoutMs),
+    overHttp: ['POST', '/v1/cluster/members', { id: 'c9', address: '127.0.0.1:7' }],
+    line: ['cluster', 'add', 'c9', '127.0.0.1:7'],
+  });
+  await over({
+    what: 'leadership for a learner that has not caught up',
+    ...{ reason: 'MEMBER_BEHIND', http: 400, exit: 1 },
+    overGrpc: () => verbs.transferLeadership('c9', timeoutMs),
+    overHttp: ['POST', '/v1/cluster/leader', { id: 'c9' }],
+    line: ['cluster', 'transfer', 'c9'],
+  });
   await over({
     what: 'another one while a new one has not caught up',
     ...{ reason: 'MEMBER_BEHIND', http: 400, exit: 1 },
@@ -179,7 +246,12 @@ t.test('changes of the coordinators that are refused', async (t) => {
     line: ['cluster', 'add', 'c10', '127.0.0.1:6'],
   });
   await verbs.removeFromCluster('c9', timeoutMs);
-  await verbs.removeFromCluster('c9', timeoutMs);
+  await again({
+    what: 'a coordinator that was removed already',
+    overGrpc: () => verbs.removeFromCluster('c9', timeoutMs),
+    overHttp: ['DELETE', '/v1/cluster/members/c9'],
+    line: ['cluster', 'remove', 'c9'],
+  });
   await over({
     what: 'a coordinator that was removed',
     ...{ reason: 'MEMBER_REMOVED', http: 400, exit: 1 },

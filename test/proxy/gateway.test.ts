@@ -89,7 +89,8 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ? Promise.reject(new KeychainError('MEMBER_NOT_FOUND', 'none is not a member'))
         : Promise.resolve();
     },
-    chainStatus: () => Promise.resolve({ view: viewOf(7, ['node-1'], ['node-9']), nodes: [] }),
+    chainStatus: () =>
+      Promise.resolve({ view: viewOf(7, ['node-1'], ['node-9']), nodes: [], refused: [] }),
     joinCluster(id, address) {
       fake.changes.push(`join ${id} ${address}`);
       return Promise.resolve();

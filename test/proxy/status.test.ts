@@ -5,6 +5,7 @@ import {
   type Member,
   MemberState,
   type NodeStatus,
+  type RefusedProcess,
 } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { type StatusReport, statusReport } from '../../src/proxy/status.js';
 import { memberOf, viewOf } from './views.js';
@@ -12,6 +13,7 @@ import { memberOf, viewOf } from './views.js';
 const node = (id: string, more: Partial<NodeStatus> = {}): NodeStatus => ({
   ...{ id, incarnation: 1, silentMs: 20, activeEpoch: 7, revision: 12, watermark: 12, lag: 0 },
   ...{ stagedKeys: 0, leaseMs: 800, bootWaitMs: 0, silentPeers: [], version: '0.1.0' },
+  ...{ stuckMs: 0, idleMs: 0 },
   ...more,
 });
 
@@ -27,6 +29,7 @@ function reportOf(
   nodes: readonly NodeStatus[],
   coordinators: readonly CoordinatorStatus[] = ['c1', 'c2', 'c3'].map((id) => coordinator(id)),
   leader = 'c1',
+  refused: readonly RefusedProcess[] = [],
 ): StatusReport {
   const inChain: readonly MemberState[] = [
     ...[MemberState.SERVING, MemberState.LASTSRV, MemberState.JOINING, MemberState.SYNCING],
@@ -37,7 +40,7 @@ function reportOf(
     members: members.filter(isMember),
     others: members.filter((m) => !isMember(m)),
   };
-  return statusReport({ view, nodes }, { members: {}, leader, term: 4, coordinators });
+  return statusReport({ view, nodes, refused }, { members: {}, leader, term: 4, coordinators });
 }
 
 const serving = (id: string): Member => memberOf(id, MemberState.SERVING);
@@ -66,14 +69,21 @@ t.test('a whole cluster is healthy, and each member has its place', async (t) =>
 t.test('each thing that is wrong is named, with what mends it', async (t) => {
   const two = ['a', 'b'].map(serving);
   const heard = ['a', 'b'].map((id) => node(id));
+  const newer = {
+    ...{ process: 'node d', version: '2.0' },
+    ...{ message: 'node d speaks protocol 2.0', remedy: 'upgrade coordinator c1' },
+  };
   const cases: readonly (readonly [string, StatusReport])[] = [
     ['no-chain', reportOf([], [])],
     ['node-silent c', reportOf([...two, memberOf('c', MemberState.OFFLINE)], heard)],
     ['node-waiting c', reportOf([...two, memberOf('c', MemberState.WAITING)], heard)],
     ['node-joining c', reportOf([...two, memberOf('c', MemberState.SYNCING)], heard)],
     ['peers-apart a', reportOf(two, [node('a', { silentPeers: ['b'] }), node('b')])],
+    ['node-idle a', reportOf(two, [node('a', { activeEpoch: 6, idleMs: 501 }), node('b')])],
+    ['disk-stuck b', reportOf(two, [node('a'), node('b', { stuckMs: 2_001 })])],
     ['last-serving a', reportOf([memberOf('a', MemberState.LASTSRV)], [])],
     ['no-leader', reportOf(two, heard, undefined, '')],
+    ['version-unknown node d', reportOf(two, heard, undefined, 'c1', [newer])],
     [
       'coordinator-silent c2',
       reportOf(two, heard, [
@@ -89,6 +99,14 @@ t.test('each thing that is wrong is named, with what mends it', async (t) => {
         coordinator('c4', { learner: true }),
       ]),
     ],
+    [
+      'coordinator-behind c2',
+      reportOf(two, heard, [
+        coordinator('c1'),
+        coordinator('c2', { lag: 1_001 }),
+        coordinator('c3'),
+      ]),
+    ],
     ['coordinators-few', reportOf(two, heard, [coordinator('c1'), coordinator('c2')])],
   ];
   for (const [wanted, report] of cases) {
@@ -97,6 +115,22 @@ t.test('each thing that is wrong is named, with what mends it', async (t) => {
     for (const { message, command } of report.problems)
       t.ok(message !== '' && command !== '', wanted);
   }
+});
+
+t.test('while the newest view is taken up, and a disk syncs, nothing is wrong', async (t) => {
+  const busy = { activeEpoch: 6, idleMs: 500, stuckMs: 2_000 };
+  t.equal(reportOf(['a', 'b'].map(serving), [node('a', busy), node('b')]).healthy, true);
+});
+
+t.test('the way out of a chain that nobody serves names whom it would give up', async (t) => {
+  const gone = ['a', 'b'].map((id) => memberOf(id, MemberState.LASTSRV));
+  const { problems } = reportOf([...gone, memberOf('c', MemberState.WAITING)], []);
+  t.same(
+    problems.map(({ kind, id }) => `${kind} ${id}`),
+    ['last-serving a', 'last-serving b', 'node-waiting c'],
+  );
+  t.match(problems[0]?.command, 'start a; ');
+  t.match(problems[0]?.command, 'keychaindb chain recover ID --lose a,b');
 });
 
 t.test('of a process that is not heard nothing is claimed', async (t) => {

@@ -25,6 +25,8 @@ export interface LabOptions {
   /** Kept by the caller; without it a temporary folder that `stop` removes. */
   readonly dataDir?: string;
   readonly args?: readonly string[];
+  /** Another version's binary that it begins with; what is started again runs the one that was built beside this. */
+  readonly from?: string;
   /** The Node that runs the processes. */
   readonly execPath?: string;
 }
@@ -64,7 +66,7 @@ export class Lab {
     args.push('--nodes', `${options.nodes ?? 3}`, '--coordinators', `${options.coordinators ?? 3}`);
     args.push('--proxies', `${options.proxies ?? 1}`, ...(options.args ?? []));
     const begun = performance.now();
-    const demo = spawn(options.execPath ?? process.execPath, [main, ...args], {
+    const demo = spawn(options.execPath ?? process.execPath, [options.from ?? main, ...args], {
       // Over IPC it notices when whoever started it is gone, and ends with all of its processes.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
@@ -76,7 +78,11 @@ export class Lab {
       if (demo.stdout !== null) createInterface({ input: demo.stdout }).once('line', resolve);
       demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
     });
-    const { processes } = JSON.parse(line) as { processes: LabProcess[] };
+    const begins = JSON.parse(line) as { processes: LabProcess[] };
+    const processes = begins.processes.map((each) => ({
+      ...each,
+      argv: each.argv.map((word) => (word === options.from ? main : word)),
+    }));
     const readyMs = performance.now() - begun;
     return new Lab(demo, processes, dir, options.dataDir === undefined, readyMs);
   }

@@ -193,6 +193,19 @@ export interface ChainStatusResponse {
     | undefined;
   /** Of each of its members and others that was ever heard here. */
   readonly nodes: readonly NodeStatus[];
+  /** Processes that speak another major version, as far as this coordinator met them within the last 30 s. */
+  readonly refused: readonly RefusedProcess[];
+}
+
+export interface RefusedProcess {
+  /** Role and id, e.g. `node n1`; host:port where it doesn't say. */
+  readonly process: string;
+  /** MAJOR.MINOR of what it speaks. */
+  readonly version: string;
+  /** Which versions both have. */
+  readonly message: string;
+  /** What to do. */
+  readonly remedy: string;
 }
 
 export interface NodeStatus {
@@ -212,6 +225,10 @@ export interface NodeStatus {
   /** Members whose promise or link it lacks. */
   readonly silentPeers: readonly string[];
   readonly version: string;
+  /** Milliseconds since its oldest write that its disk hasn't synced; 0: none waits. */
+  readonly stuckMs: number;
+  /** Milliseconds for which there has been a newer view than the one that it takes part in; 0: there is none. */
+  readonly idleMs: number;
 }
 
 export interface ClusterStatusRequest {
@@ -1647,7 +1664,7 @@ export const ChainStatusRequest: MessageFns<ChainStatusRequest> = {
 };
 
 function createBaseChainStatusResponse(): ChainStatusResponse {
-  return { view: undefined, nodes: [] };
+  return { view: undefined, nodes: [], refused: [] };
 }
 
 export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
@@ -1657,6 +1674,9 @@ export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
     }
     for (const v of message.nodes) {
       NodeStatus.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.refused) {
+      RefusedProcess.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1690,6 +1710,93 @@ export const ChainStatusResponse: MessageFns<ChainStatusResponse> = {
             message.nodes.push(NodeStatus.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.refused.push(RefusedProcess.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRefusedProcess(): RefusedProcess {
+  return { process: "", version: "", message: "", remedy: "" };
+}
+
+export const RefusedProcess: MessageFns<RefusedProcess> = {
+  encode(message: RefusedProcess, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.process !== "") {
+      writer.uint32(10).string(message.process);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.remedy !== "") {
+      writer.uint32(34).string(message.remedy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RefusedProcess {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRefusedProcess() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.process = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.remedy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1717,6 +1824,8 @@ function createBaseNodeStatus(): NodeStatus {
     bootWaitMs: 0,
     silentPeers: [],
     version: "",
+    stuckMs: 0,
+    idleMs: 0,
   };
 }
 
@@ -1757,6 +1866,12 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.version !== "") {
       writer.uint32(98).string(message.version);
+    }
+    if (message.stuckMs !== 0) {
+      writer.uint32(104).uint32(message.stuckMs);
+    }
+    if (message.idleMs !== 0) {
+      writer.uint32(112).uint32(message.idleMs);
     }
     return writer;
   },
@@ -1868,6 +1983,22 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             }
 
             message.version = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.stuckMs = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.idleMs = reader.uint32();
             continue;
           }
         }
