@@ -232,7 +232,6 @@ const rareEvents: ReadonlySet<ChainEvent['type']> = new Set([
   'BaseMade',
   'LogDropped',
   'SnapshotBegun',
-  'SnapshotInstalled',
   'LeaseLimitRaised',
   'LeasesDropped',
   'PeerStopped',
