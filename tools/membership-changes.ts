@@ -149,7 +149,9 @@ async function change(): Promise<void> {
   const view = await client.members();
   const serving = servingIn(view);
   const down = [...nodes.values()].filter(({ child }) => child === undefined);
-  const canLose = serving.length > servingMin;
+  // One that was killed a moment ago serves in the view yet: it can't be drained, or killed again.
+  const alive = serving.filter(({ id }) => nodes.get(id)?.child !== undefined);
+  const canLose = alive.length > servingMin;
   const possible: Kind[] = [];
   if (serving.length + down.length < chainMax) possible.push('add');
   if (canLose) possible.push('remove', 'drain', 'kill', 'replace');
@@ -157,7 +159,7 @@ async function change(): Promise<void> {
   if (down.length > 0) possible.push('return');
   const kind = choose(possible.length === 0 ? ['add'] : possible);
   const position = random.pick(positions);
-  const victim = at(serving, position);
+  const victim = at(alive, position);
   const waits = random.chance(0.7);
   count(kind);
   if (['remove', 'drain', 'kill', 'replace'].includes(kind)) count(`${kind} ${position}`);

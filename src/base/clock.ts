@@ -9,6 +9,8 @@ export interface Clock {
   wall(): number;
   /** Calls `then` once, about `milliseconds` from now. */
   after(milliseconds: number, then: () => void): Cancel;
+  /** Calls `then` once, when all that has arrived by now was handled: no time passes for it. */
+  soon(then: () => void): void;
 }
 
 export const systemClock: Clock = {
@@ -17,6 +19,9 @@ export const systemClock: Clock = {
   after(milliseconds, then) {
     const timer = setTimeout(then, milliseconds);
     return () => clearTimeout(timer);
+  },
+  soon: (then) => {
+    setImmediate(then);
   },
 };
 

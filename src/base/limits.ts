@@ -6,3 +6,5 @@ export const messageBytesMax = 8 << 20;
 /** Milliseconds: the deadline where the caller names none, and the longest that is allowed. */
 export const deadlineMsDefault = 5_000;
 export const deadlineMsMax = 60_000;
+/** Bytes of objects that a node keeps in memory. */
+export const objectCacheBytesDefault = 64 << 20;

@@ -75,6 +75,19 @@ export function nodeMetrics(options: NodeMetricsOptions): void {
     const role = node()?.tracing.place?.role;
     return role === undefined ? [] : [{ labels: { chain_role: role }, value: 1 }];
   });
+  metrics.gauge('keychaindb_object_cache_bytes', 'Objects kept in memory, about.', () => {
+    return node()?.objectCache.bytes ?? 0;
+  });
+  metrics.counter(
+    'keychaindb_object_cache_hits_total',
+    'Objects that were wanted and in memory, of this incarnation.',
+    () => node()?.objectCache.hits ?? 0,
+  );
+  metrics.counter(
+    'keychaindb_object_cache_misses_total',
+    'Objects that were wanted and had to be read, of this incarnation.',
+    () => node()?.objectCache.misses ?? 0,
+  );
   metrics.counter('keychaindb_incarnations_total', 'Incarnations since the process began.', () => {
     return meter.incarnations;
   });

@@ -21,6 +21,7 @@ import type { OperationLimits } from '../wire/validate.js';
 import type { CompactionOptions } from './compaction.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
+import type { HotObjects } from './hot-objects.js';
 import type { NodeState } from './state.js';
 import type { NodeTelemetry, NodeTracing } from './tracing.js';
 
@@ -51,6 +52,8 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** Bytes of objects that are kept in memory; 0: none. */
+  readonly objectCacheBytes?: number;
   /** How far its log may grow, and how slowly it is made shorter. */
   readonly compaction?: Partial<CompactionOptions>;
   readonly telemetry?: NodeTelemetry;
@@ -89,6 +92,7 @@ export interface NodeHandle {
   readonly queues: readonly Queue[];
   /** Messages and entries sent to successors by this incarnation. */
   readonly linkMeter: Readonly<ForwardMeter>;
+  readonly objectCache: Readonly<Pick<HotObjects, 'bytes' | 'hits' | 'misses'>>;
   /** Every event, after it was applied. */
   readonly events$: Observable<ChainEvent>;
   inspect(hash: boolean): Promise<InspectResponse>;

@@ -4,6 +4,7 @@ import { StoredObject } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
 import type { EventLog } from '../log/event-log.js';
 import { objectKey } from '../log/keys.js';
+import { type Hot, HotObjects } from './hot-objects.js';
 import type { KeyValue } from './messages.js';
 
 interface Recent {
@@ -27,11 +28,16 @@ interface Generation {
 export class Objects {
   readonly #log: EventLog;
   readonly #recent = new Map<string, Recent>();
+  readonly hot: HotObjects;
   #generations: Generation[] = [{ loads: 0, retired: [] }];
   #saves = 0;
+  /** Another one since the store's content was replaced: what was loaded of the one before isn't kept. */
+  #content = 0;
 
-  constructor(log: EventLog) {
+  /** @param hotBytesMax bytes of objects that are kept in memory */
+  constructor(log: EventLog, hotBytesMax: number) {
     this.#log = log;
+    this.hot = new HotObjects(hotBytesMax);
   }
 
   get recentCount(): number {
@@ -49,12 +55,23 @@ export class Objects {
     };
   }
 
+  /** The newest committed object, where it is in memory. */
+  peek(key: Uint8Array): Hot | undefined {
+    const mapKey = toMapKey(key);
+    return this.#recent.get(mapKey) ?? this.hot.find(mapKey);
+  }
+
   /** The newest committed object, or an older one: see `fresh`. Within a `hold`. */
   async load(key: Uint8Array): Promise<KeyValue | undefined> {
-    const recent = this.#recent.get(toMapKey(key));
-    if (recent !== undefined) return recent.found;
+    const known = this.peek(key);
+    if (known !== undefined) return known.found;
+    const content = this.#content;
     const bytes = await this.#log.get(objectKey(key));
-    return bytes === undefined ? undefined : decodeObject(bytes);
+    const loaded = bytes === undefined ? undefined : decodeObject(bytes);
+    // A commit that came meanwhile is still among the recent ones: the caller's hold keeps it there.
+    const mapKey = toMapKey(key);
+    if (content === this.#content && !this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);
+    return loaded;
   }
 
   /** The newest committed object now, given what a load of its key gave. */
@@ -76,6 +93,7 @@ export class Objects {
       const mapKey = toMapKey(key);
       keys.push(mapKey);
       this.#recent.set(mapKey, { found, save });
+      this.hot.keep(mapKey, found);
       ops.push(
         found === undefined
           ? { type: 'del', key: objectKey(key) }
@@ -86,9 +104,11 @@ export class Objects {
     void this.#log.settled().then(() => this.#retire(keys, save));
   }
 
-  /** Another content comes in the place of the store's: nothing that was committed here counts. */
+  /** Another content comes in the place of the store's, or has come: nothing that was there, or on its way, counts. */
   forgetAll(): void {
+    this.#content += 1;
     this.#recent.clear();
+    this.hot.clear();
   }
 
   #retire(keys: readonly string[], save: number): void {

@@ -13,6 +13,12 @@ import type { Pending } from './pending.js';
 import type { NodeState } from './state.js';
 import { isHead } from './views.js';
 
+/** An operation, and the token under which its answer is owed. */
+export interface Taken {
+  readonly token: Token;
+  readonly operation: Operation;
+}
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Read = Mutable<ReadRequest> & { end?: () => void };
 /** `arrivedAt`: monotonic milliseconds. */
@@ -50,29 +56,50 @@ export class Requests {
     this.#minted = new MintedIds(options.random.bytes(16));
   }
 
-  /** A validated operation. */
-  take(token: Token, operation: Operation, now: number): void {
-    const deadline = now + operation.timeoutMs;
-    const asked = operation.operation;
-    if (asked === undefined) return;
-    if (asked.$case === 'get') {
-      this.read([{ token, key: asked.value.key, deadline, stored: undefined }]);
-    } else {
-      this.#write(token, operation, now);
+  /** Validated operations that came together, each with its token. */
+  take(operations: readonly Taken[], now: number): void {
+    const reads: ReadRequest[] = [];
+    for (const { token, operation } of operations) {
+      const asked = operation.operation;
+      if (asked === undefined) continue;
+      if (asked.$case === 'get') {
+        const deadline = now + operation.timeoutMs;
+        reads.push({ token, key: asked.value.key, deadline, stored: undefined });
+      } else {
+        this.#write(token, operation, now);
+      }
     }
+    if (reads.length > 0) this.read(reads);
   }
 
-  /** Loads, then hands over; `now` is read after the load (R4). */
+  /** What is in memory is handed over at once, together; the rest is loaded first. */
   read(reads: readonly ReadRequest[]): void {
+    const known: Read[] = [];
+    const others: ReadRequest[] = [];
+    for (const read of reads) {
+      const found = this.#objects.peek(read.key);
+      if (found === undefined) others.push(read);
+      else known.push({ ...read, stored: found.found });
+    }
+    if (known.length > 0) this.#handReads(known);
+    if (others.length > 0) this.#load(others);
+  }
+
+  /** The clock is read after the requests were taken in and their objects loaded (R4). */
+  #handReads(reads: readonly Read[]): void {
+    const now = this.#clock.monotonic();
+    for (const { token } of reads) this.#pending.hand(token, now);
+    this.#give({ type: 'ReadsReceived', reads, now });
+  }
+
+  #load(reads: readonly ReadRequest[]): void {
     const end = this.#objects.hold();
     const loaded = reads.map(async (read): Promise<Read> => {
       return { ...read, stored: await this.#objects.load(read.key) };
     });
     Promise.all(loaded).then(
       (all) => {
-        const now = this.#clock.monotonic();
-        for (const { token } of all) this.#pending.hand(token, now);
-        this.#give({ type: 'ReadsReceived', reads: all, now });
+        this.#handReads(all);
         end();
       },
       (error: unknown) => {
@@ -110,14 +137,18 @@ export class Requests {
       end: this.#objects.hold(),
       bytes,
     };
+    const known = this.#objects.peek(asked.value.key);
+    if (known !== undefined) {
+      write.stored = known.found;
+      this.#collect(write);
+      return;
+    }
     this.#loadingBytes += bytes;
     this.#objects.load(asked.value.key).then(
       (stored) => {
         write.stored = stored;
         this.#loadingBytes -= bytes;
-        this.#collecting.push(write);
-        this.#collectingBytes += bytes;
-        this.#flushSoon();
+        this.#collect(write);
       },
       (error: unknown) => {
         this.#loadingBytes -= bytes;
@@ -125,6 +156,12 @@ export class Requests {
         this.#pending.fail(token, KeychainError.from(error));
       },
     );
+  }
+
+  #collect(write: Write): void {
+    this.#collecting.push(write);
+    this.#collectingBytes += write.bytes;
+    this.#flushSoon();
   }
 
   /** After the loads that end in this turn, so that one turn's writes share a block. */

@@ -1,6 +1,7 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
+import { objectCacheBytesDefault } from '../base/limits.js';
 import type {
   FollowDown,
   FollowUp,
@@ -25,6 +26,7 @@ import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import { Heartbeats } from './heartbeats.js';
 import { Hops } from './hops.js';
+import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
 import { Installer } from './install.js';
@@ -37,7 +39,7 @@ import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
 import { heartbeatOf } from './report.js';
-import { Requests } from './requests.js';
+import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
@@ -96,7 +98,7 @@ class NodeRuntime implements NodeHandle {
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
     });
-    this.#objects = new Objects(log);
+    this.#objects = new Objects(log, options.objectCacheBytes ?? objectCacheBytesDefault);
     const telemetry = options.telemetry ?? { meter: new NodeMeter() };
     this.meter = telemetry.meter;
     this.meter.incarnations += 1;
@@ -129,7 +131,7 @@ class NodeRuntime implements NodeHandle {
     this.acceptSession = this.#whileOpen(
       acceptSessions(
         () => this.view,
-        (operation, answer) => this.#execute(operation, answer),
+        (operations, answer) => this.#execute(operations, answer),
       ),
     );
     this.#wire();
@@ -183,6 +185,10 @@ class NodeRuntime implements NodeHandle {
 
   get linkMeter(): Readonly<ForwardMeter> {
     return this.#links.meter;
+  }
+
+  get objectCache(): HotObjects {
+    return this.#objects.hot;
   }
 
   get queues(): readonly Queue[] {
@@ -266,6 +272,10 @@ class NodeRuntime implements NodeHandle {
         return false;
       case 'SnapshotBegun':
         this.#installer.begin(this.state.up?.session ?? 0, event.base);
+        return false;
+      case 'SnapshotInstalled':
+        // What was read of the store meanwhile was a part of it.
+        this.#objects.forgetAll();
         return false;
       case 'Activated':
         this.#peers.keepOnly(new Set(everyoneIn(event.view).map((m) => m.address)));
@@ -420,17 +430,22 @@ class NodeRuntime implements NodeHandle {
   }
 
   execute(operation: Operation): Promise<OperationResult> {
-    return new Promise((resolve) => this.#execute(operation, resolve));
+    return new Promise((resolve) => this.#execute([operation], resolve));
   }
 
-  #execute(operation: Operation, answer: (result: OperationResult) => void): void {
+  /** Operations that came together; each is answered by itself. */
+  #execute(operations: readonly Operation[], answer: (result: OperationResult) => void): void {
     const now = this.#clock.monotonic();
-    const token = this.#pending.add(operation, now, answer);
-    const wrong = this.#closed
-      ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
-      : validateOperation(operation, this.#options.limits);
-    if (wrong !== undefined) this.#pending.fail(token, wrong);
-    else this.#requests.take(token, operation, now);
+    const taken: Taken[] = [];
+    for (const operation of operations) {
+      const token = this.#pending.add(operation, now, answer);
+      const wrong = this.#closed
+        ? new KeychainError('SHUTTING_DOWN', `${this.state.self.id} is shutting down`)
+        : validateOperation(operation, this.#options.limits);
+      if (wrong !== undefined) this.#pending.fail(token, wrong);
+      else taken.push({ token, operation });
+    }
+    this.#requests.take(taken, now);
   }
 
   inspect(hash: boolean): Promise<InspectResponse> {

@@ -17,14 +17,13 @@ const resultBytesMax = messageBytesMax / 4;
  */
 export function acceptSessions(
   view: () => View | undefined,
-  execute: (operation: Operation, answer: (result: OperationResult) => void) => void,
+  execute: (operations: readonly Operation[], answer: (result: OperationResult) => void) => void,
 ): Acceptor<SessionResponse, SessionRequest> {
   return (channel) => {
     const answers = new Answers(channel, view);
+    const answer = (result: OperationResult): void => answers.add(result);
     return {
-      message: ({ operations }) => {
-        for (const operation of operations) execute(operation, (result) => answers.add(result));
-      },
+      message: ({ operations }) => execute(operations, answer),
       closed: () => answers.close(),
     };
   };

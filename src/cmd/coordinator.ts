@@ -14,6 +14,7 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
+import { isFounded, readDurable } from '../raft/durable-record.js';
 import type { RaftMember } from '../raft/raft.js';
 import { startRaft } from '../raft/runtime.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -27,6 +28,7 @@ import type { Handshake } from '../wire/handshake.js';
 import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
+import { refuseLostFolder } from './lost-folder.js';
 import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
@@ -72,6 +74,14 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   }
   const clock = systemClock;
   const handshake = startHandshake('coordinator', id, telemetry, protocolVersion);
+  if (!isFounded(await readDurable(log))) {
+    await refuseLostFolder({ ...flags, founders, ask: askStatus(clock, handshake) }).catch(
+      async (error: unknown) => {
+        await log.close();
+        throw error;
+      },
+    );
+  }
   const connections = new Connections(handshake);
   const registry = new RegistryMachine();
   const timing = timingOf(flags);

@@ -9,12 +9,17 @@ import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import { Connections, dialServerStream } from '../wire/grpc-channel.js';
 import { type Jaeger, startJaeger } from './jaeger.js';
-import type { CompactionFlags, LimitFlags, TimingFlags } from './options.js';
+import type { CacheFlags, CompactionFlags, LimitFlags, TimingFlags } from './options.js';
 import { type ReadyNotice, say, untilStopped } from './process.js';
 import { table } from './table.js';
 import { type TelemetryFlags, telemetryArgs } from './telemetry-flags.js';
 
-export interface DemoFlags extends TimingFlags, LimitFlags, CompactionFlags, TelemetryFlags {
+export interface DemoFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompactionFlags,
+    TelemetryFlags {
   readonly coordinators: number;
   readonly nodes: number;
   readonly proxies: number;
@@ -141,6 +146,7 @@ async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess
     argv.push(...timingArgs(flags), ...telemetryArgs(flags));
     if (role !== 'coordinator') argv.push(...limitArgs(flags));
     if (role === 'node') argv.push(...compactionArgs(flags));
+    if (role === 'node') argv.push('--object-cache-bytes', `${flags.objectCacheBytes}`);
     return { ...process_, pid: 0, dataDir, argv };
   });
 }

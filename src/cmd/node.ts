@@ -27,6 +27,7 @@ import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import {
+  type CacheFlags,
   type CompactionFlags,
   compactionOf,
   type LimitFlags,
@@ -39,7 +40,12 @@ import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
 import { version } from './version.js';
 
-export interface NodeFlags extends TimingFlags, LimitFlags, CompactionFlags, TelemetryFlags {
+export interface NodeFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompactionFlags,
+    TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly advertise?: string;
@@ -151,6 +157,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
         ...compactionOf(flags),
         raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(die),
       },
+      objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
         if (text !== '') logger.warn(text);

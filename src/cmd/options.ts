@@ -1,5 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { keyBytesMaxDefault, valueBytesMaxDefault } from '../base/limits.js';
+import {
+  keyBytesMaxDefault,
+  objectCacheBytesDefault,
+  valueBytesMaxDefault,
+} from '../base/limits.js';
 import { type Timing, timingDefault } from '../base/timing.js';
 import type { CompactionOptions } from '../chain/compaction.js';
 import { compactionShareDefault, logBoundsDefault } from '../chain/limits.js';
@@ -118,6 +122,18 @@ export function timingOf(flags: TimingFlags): Timing {
 export interface LimitFlags {
   readonly keyBytesMax: number;
   readonly valueBytesMax: number;
+}
+
+export interface CacheFlags {
+  readonly objectCacheBytes: number;
+}
+
+export function addCacheFlags(command: Command): Command {
+  return command.addOption(
+    flag('--object-cache-bytes <bytes>', 'objects that a node keeps in memory; 0: none')
+      .argParser(wholeNumber(0, 16 * 2 ** 30))
+      .default(objectCacheBytesDefault),
+  );
 }
 
 /** The same on every node and proxy of a cluster. */

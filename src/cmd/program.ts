@@ -1,6 +1,7 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { keptEntriesDefault, snapshotEntriesDefault } from '../raft/limits.js';
 import { logLevels } from '../telemetry/log-levels.js';
+import { check } from './check-perf.js';
 import { client, verb } from './client-command.js';
 import { cluster } from './cluster-verbs.js';
 import { completion, type ShellName, shellNames } from './completion.js';
@@ -11,6 +12,7 @@ import { exitCodes } from './exit-codes.js';
 import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
+  addCacheFlags,
   addCompactionFlags,
   addLimitFlags,
   addTimingFlags,
@@ -73,6 +75,7 @@ export function program(): Command {
   root.addCommand(trace());
   root.addCommand(logLevel());
   root.addCommand(log());
+  root.addCommand(check());
   root
     .command('version')
     .description('print the version')
@@ -173,9 +176,8 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  return addTelemetryFlags(
-    addCompactionFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))),
-  ).action(async (flags: NodeFlags) => {
+  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command))));
+  return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: NodeFlags) => {
     const { runNode } = await import('./node.js');
     await runNode(flags);
     process.exit(exitCodes.ok);
@@ -225,13 +227,12 @@ function demo(): Command {
       ).default(false),
     )
     .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
-  return addTelemetryFlags(addCompactionFlags(addLimitFlags(addTimingFlags(command)))).action(
-    async (flags: DemoFlags) => {
-      const { runDemo } = await import('./demo.js');
-      await runDemo(flags);
-      process.exit(exitCodes.ok);
-    },
-  );
+  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(command)));
+  return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: DemoFlags) => {
+    const { runDemo } = await import('./demo.js');
+    await runDemo(flags);
+    process.exit(exitCodes.ok);
+  });
 }
 
 function get(): Command {

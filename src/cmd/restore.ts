@@ -1,4 +1,5 @@
 import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { toHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
@@ -6,7 +7,7 @@ import { checkMember } from '../coordinator/member-name.js';
 import { replayEntries } from '../coordinator/replay.js';
 import { decodeRegistry, encodeRegistry } from '../coordinator/snapshot.js';
 import type { SnapshotClusterResponse } from '../gen/keychaindb/v1/coordinator.js';
-import { DataFolder, makeFolder } from '../log/data-folder.js';
+import { DataFolder, makeFolder, readIdentity, refuseNewer } from '../log/data-folder.js';
 import { origin } from '../log/event-log.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
@@ -97,8 +98,16 @@ function rethrow(error: unknown): never {
 
 /** What a coordinator that is left knows, committed or not: it may have been. */
 async function ofFolder(dir: string): Promise<SnapshotClusterResponse> {
+  const hasStore = await stat(join(dir, 'store', 'CURRENT')).catch(() => undefined);
+  if (hasStore === undefined) throw foreign(dir, 'it has no store');
   const engine = await RocksEngine.open(dir, { readOnly: true });
   try {
+    const identity = await readIdentity(engine);
+    if (identity === undefined) throw foreign(dir, 'its store holds no identity');
+    refuseNewer(identity, dir);
+    if (identity.kind !== 'coordinator') {
+      throw foreign(dir, `it was written by ${identity.kind} ${identity.id}`);
+    }
     const { log, damage } = await openLog({ engine, fatal: rethrow });
     if (damage !== undefined) {
       throw new KeychainError('CORRUPT', `the log in ${dir} is damaged: ${damage.message}`);
@@ -118,6 +127,11 @@ async function ofFolder(dir: string): Promise<SnapshotClusterResponse> {
   } finally {
     await engine.close();
   }
+}
+
+function foreign(dir: string, why: string): KeychainError {
+  const message = `--from: ${dir} is not the data folder of a coordinator: ${why}`;
+  return new KeychainError('BAD_REQUEST', message, { dir });
 }
 
 async function refuseFull(dir: string): Promise<void> {

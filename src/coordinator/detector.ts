@@ -7,6 +7,7 @@ import {
   type NodeHeartbeat,
   type NodeStatus,
   type RegistryCommand,
+  type View,
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
@@ -58,6 +59,14 @@ export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: numb
   if (known !== undefined && known.beat.incarnation > beat.incarnation) return;
   const isSame = known?.beat.incarnation === beat.incarnation;
   state.heard.set(beat.id, { beat, at: now, since: isSame ? known.since : now });
+}
+
+/** Who is no member any more, and silent, is forgotten: over the years nodes come and go. */
+export function forgetGone(state: DetectorState, view: View, timing: Timing, now: number): void {
+  const ids = new Set([...view.members, ...view.others].map(({ id }) => id));
+  for (const [id, { at }] of state.heard) {
+    if (!ids.has(id) && now - at >= timing.detectionMs) state.heard.delete(id);
+  }
 }
 
 /**
@@ -343,6 +352,11 @@ class Look {
     const active = (m: Member): number => this.#state.heard.get(m.id)?.beat.activeEpoch ?? 0;
     const isActive = view.members.some((m) => this.#hears(m) && active(m) === view.epoch);
     const idle = view.members.findLast((m) => this.#hears(m) && active(m) < view.epoch);
+    // All the others wait for the promise of one that is JOINING (R3): it is in the way, also where only one serves.
+    const joining = view.members.find((m) => m.state === MemberState.JOINING);
+    if (joining !== undefined && idle !== undefined && idle !== joining) {
+      return this.#evict(joining);
+    }
     return isActive && idle !== undefined ? this.#evict(idle) : undefined;
   }
 

@@ -112,6 +112,7 @@ export class CoordinatorGroup {
       members: Object.fromEntries(group.members.map(({ id, address }) => [id, address])),
       leader: leader ?? '',
       term,
+      heard: [...raft.heard],
       coordinators: coordinators.map((c) => ({ ...c, lag: lagOf(c) })),
     };
   }

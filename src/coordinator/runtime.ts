@@ -28,6 +28,7 @@ import {
   type DetectorState,
   detect,
   emptyDetector,
+  forgetGone,
   isHeard,
   nodesHeard,
   onHeartbeat,
@@ -127,6 +128,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         const { flaps, heard } = this.#detector;
         const newest = (id: string): number | undefined => heard.get(id)?.beat.incarnation;
         if (before !== undefined) noteView(flaps, before, view, newest, now);
+        forgetGone(this.#detector, view, timing, now);
         before = view;
         this.#detector.viewSince = now;
         this.#look();
@@ -190,13 +192,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
   }
 
   async removeMember(request: RemoveMemberRequest, timeoutMs: number): Promise<void> {
-    this.#mustNotBeLast(request.id);
-    await this.#command({ command: { $case: 'removeMember', value: request } }, timeoutMs);
+    await this.#takeOut(request, timeoutMs, (value) => ({
+      command: { $case: 'removeMember', value },
+    }));
   }
 
   async drainMember(request: DrainMemberRequest, timeoutMs: number): Promise<void> {
-    this.#mustNotBeLast(request.id);
-    await this.#command({ command: { $case: 'drainMember', value: request } }, timeoutMs);
+    await this.#takeOut(request, timeoutMs, (value) => ({
+      command: { $case: 'drainMember', value },
+    }));
   }
 
   reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
@@ -226,6 +230,30 @@ class CoordinatorRuntime implements CoordinatorHandle {
       throw new KeychainError('BAD_REQUEST', message, { field: 'length' });
     }
     await this.#command({ command: { $case: 'setChainLength', value: request } }, timeoutMs);
+  }
+
+  /** Decided on who is heard now, and so of exactly this view: who else serves may be going at the same time (R10). */
+  async #takeOut(
+    request: RemoveMemberRequest,
+    timeoutMs: number,
+    command: (request: RemoveMemberRequest) => RegistryCommand,
+  ): Promise<void> {
+    const until = this.#clock.monotonic() + timeoutMs;
+    for (;;) {
+      this.#mustNotBeLast(request.id);
+      const { epoch } = this.#options.registry.state.view;
+      const expectedEpoch = request.expectedEpoch === 0 ? epoch : request.expectedEpoch;
+      const remaining = until - this.#clock.monotonic();
+      try {
+        await this.#command(command({ ...request, expectedEpoch }), Math.max(1, remaining));
+        return;
+      } catch (error) {
+        const isOverdue = this.#clock.monotonic() + noLeaderMs >= until;
+        const isStale = KeychainError.from(error).reason === 'STALE_EPOCH';
+        if (!isStale || request.expectedEpoch !== 0 || isOverdue) throw error;
+        await pause(this.#clock, noLeaderMs);
+      }
+    }
   }
 
   /** R10: no member goes unless another serving one was heard. */
@@ -277,8 +305,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
       throw new KeychainError(outcome.reason, message);
     }
     const { reason, message } = RegistryResult.decode(outcome.result);
-    if (reason !== '') throw new KeychainError(isReason(reason) ? reason : 'INTERNAL', message);
     await this.#applied(outcome.index, deadline - this.#clock.monotonic());
+    if (reason !== '') throw new KeychainError(isReason(reason) ? reason : 'INTERNAL', message);
   }
 
   #applied(index: number, timeoutMs: number): Promise<void> {

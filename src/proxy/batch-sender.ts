@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.js';
 import type { Channel } from '../wire/channel.js';
 
 /** Bounds of one message. */
@@ -8,13 +9,14 @@ export interface BatchLimits {
 }
 
 /**
- * Gathers items into messages of one channel: what is added in one turn travels together, and while a
- * message is on its way the next one collects. No timers. Whoever adds bounds what waits.
+ * Gathers items into messages of one channel: what is added while the process handles what has arrived travels
+ * together, and while a message is on its way the next one collects. No timers. Whoever adds bounds what waits.
  */
 export class BatchSender<Item, Message> {
   readonly #channel: Channel<Message>;
   readonly #limits: BatchLimits;
   readonly #wrap: (items: readonly Item[]) => Message;
+  readonly #clock: Pick<Clock, 'soon'>;
   #items: Item[] = [];
   #bytes: number[] = [];
   #flushing = false;
@@ -23,7 +25,9 @@ export class BatchSender<Item, Message> {
     channel: Channel<Message>,
     limits: BatchLimits,
     wrap: (items: readonly Item[]) => Message,
+    clock: Pick<Clock, 'soon'>,
   ) {
+    this.#clock = clock;
     this.#channel = channel;
     this.#limits = limits;
     this.#wrap = wrap;
@@ -40,7 +44,7 @@ export class BatchSender<Item, Message> {
     this.#bytes.push(bytes);
     if (this.#flushing) return;
     this.#flushing = true;
-    queueMicrotask(() => {
+    this.#clock.soon(() => {
       void this.#flush();
     });
   }

@@ -66,6 +66,7 @@ export class NodeLink {
       channel,
       messageLimits,
       (operations) => ({ operations }),
+      clock,
     );
     this.#open = { channel, sender };
     this.#cancelTimer = clock.after(connectedAfterMs, () => {

@@ -39,10 +39,13 @@ export function routeNamed(view: View, id: string): NamedRoute {
   return { type: 'refused', reason: waits ? 'NOT_SERVING' : 'MEMBER_NOT_FOUND' };
 }
 
+/** Reads that go to one node before the next one has its turn: a message that carries many costs little more than one. */
+export const readRun = 32;
+
 /**
- * Spreads reads: of the healthy nodes the one with the fewest attempts in flight, and among equals the
- * next in turn. Where none is healthy a suspected one is asked, and the one to avoid before none.
- * @param turn any counter that grows
+ * Spreads reads in runs: of the healthy nodes the one with the fewest attempts in flight, counted in runs, and among
+ * equals the next in turn. Where none is healthy a suspected one is asked, and the one to avoid before none.
+ * @param turn any counter that grows by one with every read
  * @param avoid the node that a former attempt failed at
  */
 export function routeRead<Node extends NodeHealth>(
@@ -52,17 +55,18 @@ export function routeRead<Node extends NodeHealth>(
 ): Node | undefined {
   let best: Node | undefined;
   let bestRank = Number.POSITIVE_INFINITY;
+  let bestRuns = 0;
   const count = serving.length;
+  const first = Math.floor(turn / readRun);
   for (let step = 0; step < count; step += 1) {
-    const node = serving[(turn + step) % count];
+    const node = serving[(first + step) % count];
     if (node?.connected !== true) continue;
     const rank = (node.suspected ? 2 : 0) + (node.id === avoid ? 1 : 0);
-    if (
-      rank < bestRank ||
-      (rank === bestRank && best !== undefined && node.inFlight < best.inFlight)
-    ) {
+    const runs = Math.floor(node.inFlight / readRun);
+    if (rank < bestRank || (rank === bestRank && runs < bestRuns)) {
       best = node;
       bestRank = rank;
+      bestRuns = runs;
     }
   }
   return best;

@@ -49,7 +49,7 @@ export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVS
       const { result } = await run(call, { $case: 'delete', value: call.request });
       reply(callback, result?.$case === 'delete' ? result.value : undefined, result);
     },
-    session: serveBidi(acceptSession(proxy)),
+    session: serveBidi(acceptSession(proxy, clock)),
   };
 }
 

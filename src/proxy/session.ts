@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { OperationResult, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
 import type { Acceptor } from '../wire/channel.js';
@@ -7,13 +8,17 @@ import { messageLimits, sessionOperationsMax } from './limits.js';
 import type { ProxyHandle } from './runtime.js';
 
 /** Serves KV.Session to clients: every operation of a batch runs by itself, answers come as they are ready. */
-export function acceptSession(proxy: ProxyHandle): Acceptor<SessionResponse, SessionRequest> {
+export function acceptSession(
+  proxy: ProxyHandle,
+  clock: Pick<Clock, 'soon'>,
+): Acceptor<SessionResponse, SessionRequest> {
   return (channel) => {
     let inFlight = 0;
     const sender = new BatchSender<OperationResult, SessionResponse>(
       channel,
       messageLimits,
       (results) => ({ results, view: undefined }),
+      clock,
     );
     const answer = (result: OperationResult): void => {
       inFlight -= 1;

@@ -93,6 +93,7 @@ export function startState(
     removal: undefined,
     transfer: undefined,
     removed: false,
+    snapshotAsked: at,
     lastAt: Math.max(newest?.entries[0]?.at ?? 0, durable.snapshot?.time ?? 0),
   };
 }
@@ -242,7 +243,8 @@ function hearLeader(turn: Turn, from: string, term: number): void {
 function answerOldTerm(turn: Turn, from: string, body: NonNullable<RaftMessage['message']>): void {
   const options = { afterSync: true };
   if (body.$case === 'appendRequest' || body.$case === 'snapshotRequest') {
-    const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };
+    // Nor its round: it may be of the process before, which counted for itself, and would confirm reads of this one (B6).
+    const value = { accepted: false, match: 0, conflict: undefined, round: 0 };
     turn.send(from, { $case: 'appendResponse', value }, options);
   } else if (body.$case === 'voteRequest') {
     const value = { preVote: body.value.preVote, granted: false };
@@ -287,7 +289,11 @@ export function answerApplied(
   }
   tellRemoved(turn, index);
   releaseReads(turn);
-  if (isSnapshotDue(state)) turn.effect({ type: 'takeSnapshot' });
+  // Once, though more is applied before it is made.
+  if (isSnapshotDue(state)) {
+    state.snapshotAsked = index;
+    turn.effect({ type: 'takeSnapshot' });
+  }
   return turn.effects;
 }
 

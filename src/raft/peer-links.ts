@@ -29,6 +29,11 @@ export class PeerLinks {
     this.#clock = clock;
   }
 
+  /** Whose messages said where they are. */
+  get told(): readonly string[] {
+    return [...this.#told.keys()];
+  }
+
   /** The other members now, by id, and where each may be. */
   follow(members: ReadonlyMap<string, readonly string[]>): void {
     if (this.#closed) return;

@@ -78,6 +78,8 @@ export interface RaftMember {
     readonly time: number;
     readonly group: RaftGroup;
   };
+  /** Ids of members that have written to this process. */
+  readonly heard: readonly string[];
   /** Of the other members, at the leader; else empty. */
   readonly progress: readonly MemberProgress[];
   /** Resolves when the entry is applied here (leader) or at the leader (follower: forwarded once). */

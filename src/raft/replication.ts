@@ -147,7 +147,11 @@ export function onAppendResponse(turn: Turn, from: string, response: AppendRespo
     if (progress.mode !== 'snapshot' || match >= needed) matched(progress, match);
     advanceCommit(turn);
   } else if (progress.mode !== 'snapshot') {
-    backUp(state, progress, response.conflict ?? { generation: 0, index: 1 });
+    const conflict = response.conflict ?? { generation: 0, index: 1 };
+    // A log doesn't end before what its member has: it is an old answer, or a disk that was lost, and asking again at
+    // once would be answered the same (B11).
+    if (conflict.generation === 0 && conflict.index <= progress.match) return;
+    backUp(state, progress, conflict);
   }
   if (state.role === 'leader') sendAppend(turn, from, !response.accepted);
 }

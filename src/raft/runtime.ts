@@ -153,6 +153,10 @@ class RaftRuntime implements RaftHandle {
     return { at: durable.log.at(index), time: lastAt, group: groupAt(durable, index) };
   }
 
+  get heard(): readonly string[] {
+    return this.#links.told;
+  }
+
   get progress(): readonly MemberProgress[] {
     const now = this.#clock.monotonic();
     return [...this.state.progress].map(([id, { match, mode, heardAt }]) => ({

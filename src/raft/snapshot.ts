@@ -4,8 +4,10 @@ import { groupAt, type RaftState, snapshotId } from './state.js';
 import type { Turn } from './turn.js';
 
 /** Is it time to let a snapshot stand for the log (thesis §5.1)? */
-export function isSnapshotDue({ durable, applied, limits }: RaftState): boolean {
-  return applied - snapshotId(durable.snapshot).index >= limits.snapshotEntries;
+export function isSnapshotDue(state: RaftState): boolean {
+  const { durable, applied, limits, snapshotAsked } = state;
+  const newest = Math.max(snapshotId(durable.snapshot).index, snapshotAsked);
+  return applied - newest >= limits.snapshotEntries;
 }
 
 /** The state machine has said what it is; a tail of the log stays, for followers that lack a little. */

@@ -216,6 +216,8 @@ export interface RaftState {
   transfer: Transfer | undefined;
   /** It saw itself removed, for ever. */
   removed: boolean;
+  /** The entry through which the state machine was asked for its newest snapshot. */
+  snapshotAsked: number;
   /** Newest wall clock in the log. */
   lastAt: number;
 }

@@ -3,6 +3,7 @@ import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js'
 import {
   detect,
   emptyDetector,
+  forgetGone,
   nodesHeard,
   onHeartbeat,
   whyNotFed,
@@ -229,6 +230,23 @@ t.test('nobody is reinstated while one who serves is heard', async (t) => {
   t.not(look(), 'reinstate b at 5');
 });
 
+t.test(
+  'a JOINING member whose promise the others wait for in vain is taken out (R3, R13)',
+  async (t) => {
+    const joining = member('b', MemberState.JOINING);
+    const stalled = registry([serving('a'), joining]);
+    const beats = [
+      [beat('a', { activeEpoch: 4 }), 0],
+      [beat('b', { activeEpoch: 5 }), 0],
+    ] as const;
+    const { detector, look } = leader(stalled, beats);
+    detector.viewSince = 100_000 - promiseMs(timing.leaseMs, timing.drift) - 2 * detectionMs + 1;
+    t.equal(look(), '', 'it has its time');
+    detector.viewSince -= 1;
+    t.equal(look(), 'evict b at 5', 'though only one serves');
+  },
+);
+
 t.test('a member that does not activate what another one has is taken out (R13)', async (t) => {
   const { detector, look } = leader(chain, [
     [beat('a'), 0],
@@ -452,6 +470,14 @@ t.test('a member whose disk is stuck is taken out, where another one is well', a
   t.equal(look({ b: stuckMsMax - 1 }), '');
   t.equal(look({ b: stuckMsMax }), 'evict b at 5');
   t.equal(look({ a: stuckMsMax, b: stuckMsMax, c: stuckMsMax }), '', 'all are');
+});
+
+t.test('who is no member any more is forgotten when it is silent', async (t) => {
+  const state = emptyDetector(0);
+  for (const id of ['a', 'gone', 'joining']) onHeartbeat(state, beat(id), 0);
+  onHeartbeat(state, beat('joining'), detectionMs);
+  forgetGone(state, registry([serving('a')]).view, timing, detectionMs);
+  t.same([...state.heard.keys()], ['a', 'joining']);
 });
 
 t.test('why a member waits is told', async (t) => {

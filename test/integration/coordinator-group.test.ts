@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { type ClusterVerbs, clusterVerbs } from '../../src/retry/cluster-verbs.js';
@@ -26,6 +27,7 @@ async function freeAddress(): Promise<string> {
 interface Coordinator {
   readonly id: string;
   readonly address: string;
+  readonly args: readonly string[];
   readonly child: ChildProcess;
   /** The reason of its last message, when it has ended. */
   readonly ended: Promise<string>;
@@ -53,7 +55,7 @@ async function joining(
     child.kill('SIGKILL');
     await rm(dir, { recursive: true, force: true });
   });
-  return { id, address, child, ended: once(child, 'exit').then(() => reason) };
+  return { id, address, args, child, ended: once(child, 'exit').then(() => reason) };
 }
 
 /** Resolves when the group is these, all of them with a vote, and says so at each of them. */
@@ -158,6 +160,36 @@ t.test('a coordinator that is removed while it is down says so when it comes bac
   t.equal(await fourth.ended, 'MEMBER_REMOVED');
 });
 
+t.test('a coordinator whose folder is gone does not vote again under its old id', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const [{ grpc: proxy = '' } = {}] = lab.of('proxy');
+  const verbs = clusterVerbs({ addresses: [proxy], clock: systemClock });
+  t.teardown(() => verbs.close());
+  const ids = lab.of('coordinator').map(({ id }) => id);
+  const fourth = await joining(t, 'coordinator-4', [proxy]);
+  await untilGroup(verbs, [...ids, fourth.id]);
+  // The leader: the next one has nothing from it, and would feed it as a new one.
+  const { leader } = await verbs.status(timeoutMs);
+  const lost = lab.named(ids.includes(leader) ? leader : 'coordinator-1');
+  await lab.kill(lost.id);
+  fourth.child.kill('SIGKILL');
+  await fourth.ended;
+  for (const [id, args] of [
+    [lost.id, lost.argv.slice(2)],
+    [fourth.id, fourth.args],
+  ] as const) {
+    const empty = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+    t.teardown(() => rm(empty, { recursive: true, force: true }));
+    const again = spawnSync(process.execPath, [main, ...args, '--data-dir', empty], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    t.equal(again.status, 1, id);
+    t.match(again.stderr, /MEMBER_EXISTS: .*cluster remove/, id);
+  }
+});
+
 t.test('a coordinator that was down past the kept log comes back by a snapshot', async (t) => {
   process.env['KEYCHAINDB_SNAPSHOT_ENTRIES'] = '20';
   process.env['KEYCHAINDB_KEPT_ENTRIES'] = '2';
@@ -190,10 +222,9 @@ t.test('a coordinator that was down past the kept log comes back by a snapshot',
     if (performance.now() > deadline) throw new Error(JSON.stringify(coordinators));
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  t.same(
-    await lab.client({ endpoints: [down?.grpc ?? ''] }).members(),
-    await lab.client().members(),
-  );
+  // It shows the same as the others, once it has heard the nodes.
+  const [own, others] = [lab.client({ endpoints: [down?.grpc ?? ''] }), lab.client()];
+  await until(async () => isDeepStrictEqual(await own.members(), await others.members()));
 });
 
 t.test(
@@ -226,6 +257,9 @@ t.test(
     t.match(restore(saved, 'c9'), { status: 2, stderr: /--lossy/ });
     t.match(restore(saved, 'coordinator-2', '--lossy'), { status: 1, stderr: /MEMBER_REMOVED/ });
     t.match(restore(main, 'c9', '--lossy'), { status: 2, stderr: /no snapshot of coordinators/ });
+    const [node] = lab.of('node');
+    t.match(restore(node?.dataDir ?? '', 'c9', '--lossy'), { status: 2, stderr: /by node node-1/ });
+    t.match(restore(dir, 'c9', '--lossy'), { status: 2, stderr: /it has no store/ });
     // The folder of one that is left says the same as what was saved.
     t.match(restore(first?.dataDir ?? '', 'c8', '--lossy'), { status: 0, stderr: /Start it/ });
     t.match(restore(saved, 'c9', '--lossy'), { status: 0, stderr: /Start it/ });

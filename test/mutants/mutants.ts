@@ -158,6 +158,20 @@ const raft: readonly Mutant[] = [
     'return 1 + 0 * chance;',
   ),
   one(
+    'who answers a message of an older term confirms its round',
+    'thesis §6.4, B6',
+    'raft/core.ts',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: 0 };',
+    'const value = { accepted: false, match: 0, conflict: undefined, round: body.value.round };',
+  ),
+  one(
+    'who says that it lacks what it had is asked again at once',
+    'B11',
+    'raft/replication.ts',
+    'if (conflict.generation === 0 && conflict.index <= progress.match) return;',
+    '',
+  ),
+  one(
     'a member without a vote, as far as it knows, gives none',
     'B7',
     'raft/election.ts',
@@ -718,6 +732,20 @@ const log: readonly Mutant[] = [
     'log/durable-log.ts',
     "for await (const [key] of this.#engine.scan(range)) dels.push({ type: 'del', key });",
     "for await (const [key] of this.#engine.scan({ ...range, limit: 0 })) dels.push({ type: 'del', key });",
+  ),
+  one(
+    'a commit does not reach the objects that are kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'this.hot.keep(mapKey, found);',
+    'void found;',
+  ),
+  one(
+    'a load that a commit has overtaken is kept in memory',
+    'R14',
+    'chain/objects.ts',
+    'if (content === this.#content && !this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);',
+    'this.hot.keep(mapKey, loaded);',
   ),
   one(
     'a commit is not atomic: the watermark is written without the objects',

@@ -78,7 +78,13 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         ],
       }),
     status: () =>
-      Promise.resolve({ members: { 'c-1': 'h:1' }, coordinators: [], leader: 'c-1', term: 4 }),
+      Promise.resolve({
+        members: { 'c-1': 'h:1' },
+        coordinators: [],
+        heard: [],
+        leader: 'c-1',
+        term: 4,
+      }),
     addMember({ id, address, spare, expectedEpoch }) {
       fake.changes.push(`add ${id} ${address}${spare ? ' as a spare' : ''}${at(expectedEpoch)}`);
       return Promise.resolve();

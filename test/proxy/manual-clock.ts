@@ -26,6 +26,10 @@ export class ManualClock implements Clock {
     };
   }
 
+  soon(then: () => void): void {
+    queueMicrotask(then);
+  }
+
   get timers(): number {
     return this.#timers.size;
   }

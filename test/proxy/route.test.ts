@@ -1,5 +1,5 @@
 import t from 'tap';
-import { headOf, routeNamed, routeRead } from '../../src/proxy/route.js';
+import { headOf, readRun, routeNamed, routeRead } from '../../src/proxy/route.js';
 import { viewOf } from './views.js';
 
 const well = { connected: true, suspected: false, inFlight: 0 };
@@ -9,21 +9,25 @@ t.test('the head is the first serving member', async (t) => {
   t.equal(headOf(viewOf(1, [], ['c'])), undefined);
 });
 
-t.test('reads are spread over all serving nodes in turn', async (t) => {
-  const nodes = ['a', 'b', 'c'].map((id) => ({ ...well, id }));
-  t.same(
-    [0, 1, 2, 3].map((turn) => routeRead(nodes, turn, undefined)?.id),
-    ['a', 'b', 'c', 'a'],
-  );
-});
+t.test(
+  'reads are spread over all serving nodes in turn, in runs that share a message',
+  async (t) => {
+    const nodes = ['a', 'b', 'c'].map((id) => ({ ...well, id }));
+    const turns = [0, readRun - 1, readRun, 2 * readRun, 3 * readRun];
+    t.same(
+      turns.map((turn) => routeRead(nodes, turn, undefined)?.id),
+      ['a', 'a', 'b', 'c', 'a'],
+    );
+  },
+);
 
 t.test('the node with the fewest attempts in flight is asked', async (t) => {
   const nodes = [
-    { ...well, id: 'a', inFlight: 3 },
-    { ...well, id: 'b', inFlight: 1 },
-    { ...well, id: 'c', inFlight: 2 },
+    { ...well, id: 'a', inFlight: 3 * readRun },
+    { ...well, id: 'b', inFlight: readRun },
+    { ...well, id: 'c', inFlight: 2 * readRun },
   ];
-  for (const turn of [0, 1, 2]) t.equal(routeRead(nodes, turn, undefined)?.id, 'b');
+  for (const turn of [0, readRun, 2 * readRun]) t.equal(routeRead(nodes, turn, undefined)?.id, 'b');
 });
 
 t.test('a suspected node, and the one to avoid, are asked only where no other is', async (t) => {

@@ -40,7 +40,10 @@ function reportOf(
     members: members.filter(isMember),
     others: members.filter((m) => !isMember(m)),
   };
-  return statusReport({ view, nodes, refused }, { members: {}, leader, term: 4, coordinators });
+  return statusReport(
+    { view, nodes, refused },
+    { members: {}, leader, term: 4, coordinators, heard: [] },
+  );
 }
 
 const serving = (id: string): Member => memberOf(id, MemberState.SERVING);

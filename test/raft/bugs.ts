@@ -258,6 +258,39 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    id: 'B6',
+    name: 'an answer to a message from before a restart confirms a read from after it',
+    run() {
+      const group = new Group(3);
+      const m1 = ledBy(group);
+      const [m2] = members(group, 'm2') as [Member];
+      // Many rounds, and the message of the last one to m2 is late.
+      for (let i = 0; i < 50; i += 1) {
+        group.now += heartbeatMs;
+        m1.tick();
+        if (i < 49) group.settle();
+      }
+      const late = group.messages.splice(0).filter((m) => m.from === 'm1' && m.to === 'm2');
+      must(late.length === 1, 'it is under way');
+      m1.crash();
+      m1.restart();
+      stand(group, m1);
+      group.settle();
+      must(m1.state.role === 'leader', 'm1 leads again, and counts its rounds anew');
+      for (const message of late) group.deliver(message);
+      carry(group, 'm2', 'm1');
+      together(group, 'm2', 'm3');
+      stand(group, m2);
+      m2.propose(1, 'newer');
+      group.settle();
+      must(m1.state.role === 'leader', 'm1 believes that it leads');
+      m1.read(9);
+      must(m1.resolved.get(9) === undefined, 'it says nothing of now', {
+        answer: m1.resolved.get(9),
+      });
+    },
+  },
+  {
     id: 'B7',
     name: 'a learner that was given its vote and does not know it refuses to vote',
     run() {
@@ -447,6 +480,25 @@ export const bugs: readonly Bug[] = [
       group.pass(8 * electionMs);
       const leader = group.leader ?? m1;
       must(group.member('m3').state.applied === leader.state.applied, 'it is sent again');
+    },
+  },
+  {
+    id: 'B11',
+    name: 'who says that it lacks what it had is asked again and again, as fast as it answers',
+    run() {
+      const group = new Group(3);
+      const m1 = ledBy(group, 3);
+      const { term } = m1.state.durable;
+      const value = { accepted: false, match: 0, conflict: { generation: 0, index: 1 }, round: 0 };
+      // An old answer; or one of a member whose disk was lost, which would give it to every message.
+      group.deliver({
+        ...{ from: 'm2', to: 'm1', term, clusterId: noBytes, address: '' },
+        message: { $case: 'appendResponse', value },
+      });
+      must(group.messages.length === 0, 'it is asked again at the next heartbeat, not at once');
+      m1.propose(9, 'more');
+      group.settle();
+      must(group.member('m2').applied.length === m1.applied.length, 'and is fed as before');
     },
   },
   {

@@ -450,6 +450,20 @@ t.test(
   },
 );
 
+t.test('§7: a snapshot is asked for once, though more is applied before it is made', async (t) => {
+  const group = new Group(1, { snapshotEntries: 5, keptEntries: 0 });
+  group.elect('m1');
+  const m1 = group.member('m1');
+  let asked = 0;
+  m1.takeSnapshot = () => {
+    asked += 1;
+  };
+  for (let i = 0; i < 12; i += 1) m1.propose(i, `${i}`);
+  group.settle();
+  t.equal(m1.state.applied, 13);
+  t.equal(asked, 2, 'after each five entries');
+});
+
 t.test('§7: a snapshot is sent only where what comes next is not kept any more', async (t) => {
   for (const [missing, isSent] of [
     [1, false],

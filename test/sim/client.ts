@@ -36,6 +36,7 @@ export class SimClient {
       monotonic: () => schedule.now,
       wall: () => wallStart + Math.floor(schedule.now),
       after: (milliseconds, then) => schedule.after(milliseconds, then),
+      soon: (then) => schedule.after(0, then),
     };
     this.#ids = requestIds(random.bytes(16), span);
   }

@@ -161,6 +161,7 @@ export class SimCluster {
         monotonic: () => 0,
         wall: () => 0,
         after: (ms, then) => schedule.after(ms, () => place.process?.run(then)),
+        soon: (then) => schedule.after(0, () => place.process?.run(then)),
       },
       readMs: () => stalled() + (random.chance(0.1) ? random.between(0, 1) : 0),
       writeMs: () => stalled() + random.between(0.01, 0.2),
@@ -401,6 +402,8 @@ export class SimCluster {
         clock,
         random,
         timing: this.timing,
+        // Some keep nothing in memory, some the newest two or three objects, some all.
+        objectCacheBytes: random.pick([0, 16_000, 1 << 20]),
         log,
         join: true,
         peers: this.network.dialer(process, 'peer'),

@@ -32,6 +32,7 @@ export class SimProcess {
       monotonic: () => offset + schedule.now * rate,
       wall: () => wallStart + this.#wallOffset + Math.floor(schedule.now * rate),
       after: (milliseconds, then) => this.after(milliseconds / rate, then),
+      soon: (then) => schedule.after(0, () => this.run(then)),
     };
   }
 

@@ -29,6 +29,8 @@ export interface LabOptions {
   readonly from?: string;
   /** The Node that runs the processes. */
   readonly execPath?: string;
+  /** Besides this process' own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** The binary, as it was built beside this. */
@@ -69,14 +71,19 @@ export class Lab {
     const demo = spawn(options.execPath ?? process.execPath, [options.from ?? main, ...args], {
       // Over IPC it notices when whoever started it is gone, and ends with all of its processes.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: { ...process.env, ...options.env },
     });
     let errors = '';
     demo.stderr?.on('data', (chunk: Buffer) => {
       errors += chunk.toString();
     });
-    const line = await new Promise<string>((resolve, reject) => {
+    const started = new Promise<string>((resolve, reject) => {
       if (demo.stdout !== null) createInterface({ input: demo.stdout }).once('line', resolve);
       demo.once('exit', (code) => reject(new Error(`the demo ended (${code}): ${errors}`)));
+    });
+    const line = await started.catch(async (error: unknown) => {
+      if (options.dataDir === undefined) await removed(dir);
+      throw error;
     });
     const begins = JSON.parse(line) as { processes: LabProcess[] };
     const processes = begins.processes.map((each) => ({
@@ -196,8 +203,13 @@ export class Lab {
       demo.kill('SIGTERM');
       await ended;
     }
-    if (this.#removesDir) await rm(this.dir, { recursive: true, force: true });
+    if (this.#removesDir) await removed(this.dir);
   }
+}
+
+/** A process that is ending may write its last bytes yet. */
+function removed(dir: string): Promise<void> {
+  return rm(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
 export function servingIds(view: View): string[] {

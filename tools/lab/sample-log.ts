@@ -56,7 +56,7 @@ export async function writeSampleLog(dir: string, options: SampleOptions): Promi
   const random = new SeededRandom(seed);
   const ledger = emptyLedger();
   const changes = new CommitChanges();
-  const objects = new Objects(log);
+  const objects = new Objects(log, 0);
   const versions = new Map<string, { createRevision: number; version: number }>();
   let previous = origin;
   for (let done = 0; done < entries; ) {

@@ -242,6 +242,8 @@ export interface ClusterStatusResponse {
   readonly term: number;
   /** One for each member of the group. */
   readonly coordinators: readonly CoordinatorStatus[];
+  /** Ids of coordinators that have written to the one that answers, since it started. */
+  readonly heard: readonly string[];
 }
 
 export interface ClusterStatusResponse_MembersEntry {
@@ -2061,7 +2063,7 @@ export const ClusterStatusRequest: MessageFns<ClusterStatusRequest> = {
 };
 
 function createBaseClusterStatusResponse(): ClusterStatusResponse {
-  return { members: {}, leader: "", term: 0, coordinators: [] };
+  return { members: {}, leader: "", term: 0, coordinators: [], heard: [] };
 }
 
 export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
@@ -2077,6 +2079,9 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
     }
     for (const v of message.coordinators) {
       CoordinatorStatus.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.heard) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -2127,6 +2132,14 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
             }
 
             message.coordinators.push(CoordinatorStatus.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.heard.push(reader.string());
             continue;
           }
         }

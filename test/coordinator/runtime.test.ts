@@ -1,0 +1,136 @@
+import { BehaviorSubject } from 'rxjs';
+import t from 'tap';
+import { noBytes } from '../../src/base/bytes.js';
+import { systemClock } from '../../src/base/clock.js';
+import { systemRandom } from '../../src/base/random.js';
+import { timingDefault } from '../../src/base/timing.js';
+import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
+import { startCoordinator } from '../../src/coordinator/runtime.js';
+import { encodeRegistry } from '../../src/coordinator/snapshot.js';
+import {
+  type CoordinatorPush,
+  MemberState,
+  NodeHeartbeat,
+} from '../../src/gen/keychaindb/v1/coordinator.js';
+import type { RaftMember, RaftStatus } from '../../src/raft/raft.js';
+import type { Channel } from '../../src/wire/channel.js';
+import { refusal } from '../refusal.js';
+
+const clusterId = Buffer.alloc(16, 7);
+const group = { members: [], removed: [] };
+const timing = { ...timingDefault, detectionMs: 60_000 };
+
+/** A chain of these, of which the detector does nothing by itself: another coordinator leads. */
+function coordinatorOf(ids: readonly string[]) {
+  const registry = new RegistryMachine();
+  const members = ids.map((id) => ({
+    ...{ id, incarnation: 1, address: `${id}:1`, state: MemberState.SERVING, since: 0 },
+    ...{ storeId: Buffer.alloc(16, id), drained: false, spare: false, note: '' },
+  }));
+  const view = { chainId: 1, epoch: 5, lineage: 1, clusterId, members, others: [], length: 0 };
+  const incarnations = new Map(ids.map((id) => [id, 1]));
+  registry.restore(encodeRegistry({ clusterId, view, incarnations, forgotten: 0 }));
+  const status$ = new BehaviorSubject<RaftStatus>({
+    ...{ id: 'c1', role: 'follower', term: 1, leader: 'c2', commit: 0, applied: 0 },
+    ...{ last: { generation: 1, index: 0 }, first: 1, snapshot: 0, group, isCurrent: false },
+  });
+  const waiting: (() => void)[] = [];
+  const raft: RaftMember = {
+    id: 'c1',
+    status$,
+    get status() {
+      return status$.value;
+    },
+    appliedEntry: { at: { generation: 1, index: 0 }, time: 0, group },
+    heard: [],
+    progress: [],
+    propose: async (payload) => {
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve);
+        setImmediate(decide);
+      });
+      const index = status$.value.applied + 1;
+      const id = { generation: 1, index };
+      const result = registry.apply({ id, at: 0, request: undefined, payload });
+      status$.next({ ...status$.value, commit: index, applied: index });
+      return { type: 'applied', index, result };
+    },
+    change: async () => ({ type: 'unknown' }),
+    read: async () => ({ type: 'current', index: status$.value.applied }),
+    removed: new Promise(() => undefined),
+    close: async () => undefined,
+  };
+  /** What was asked for in one turn is decided one after the other. */
+  function decide(): void {
+    for (const go of waiting.splice(0)) go();
+  }
+  const coordinator = startCoordinator({
+    raft,
+    registry,
+    clock: systemClock,
+    random: systemRandom,
+    timing,
+    fatal: (error) => {
+      throw error;
+    },
+  });
+  const channel: Channel<CoordinatorPush> = {
+    send: () => true,
+    queued: 0,
+    drained: async () => undefined,
+    close: () => undefined,
+    isClosed: false,
+  };
+  const hear = (id: string): void => {
+    const own = {
+      id,
+      incarnation: 1,
+      clusterId,
+      address: `${id}:1`,
+      storeId: Buffer.alloc(16, id),
+    };
+    const beat = { ...NodeHeartbeat.decode(noBytes), ...own, seenEpoch: 5 };
+    coordinator.acceptHeartbeat(channel).message(beat);
+  };
+  return { coordinator, registry, hear };
+}
+
+t.test(
+  'of the last two that are heard only one goes, though both are asked for at once',
+  async (t) => {
+    for (const verb of ['removeMember', 'drainMember'] as const) {
+      const { coordinator, registry, hear } = coordinatorOf(['a', 'b', 'silent']);
+      t.teardown(() => coordinator.close());
+      hear('a');
+      hear('b');
+      const done = await Promise.allSettled(
+        ['a', 'b'].map((id) => coordinator[verb]({ id, expectedEpoch: 0 }, 5_000)),
+      );
+      t.same(
+        registry.state.view.members.map(({ id }) => id),
+        ['b', 'silent'],
+        verb,
+      );
+      const [, second] = done;
+      t.match(second, { status: 'rejected', reason: { reason: 'LAST_SERVING' } });
+    }
+  },
+);
+
+t.test('a change of the view in between does not refuse a removal that named none', async (t) => {
+  const { coordinator, registry, hear } = coordinatorOf(['a', 'b', 'c']);
+  t.teardown(() => coordinator.close());
+  for (const id of ['a', 'b', 'c']) hear(id);
+  const spare = { id: 'd', address: 'd:1', spare: true, expectedEpoch: 0 };
+  const added = coordinator.addMember(spare, 5_000);
+  await coordinator.removeMember({ id: 'a', expectedEpoch: 0 }, 5_000);
+  await added;
+  t.same(
+    registry.state.view.members.map(({ id }) => id),
+    ['b', 'c'],
+  );
+  await t.rejects(
+    coordinator.removeMember({ id: 'b', expectedEpoch: 5 }, 5_000),
+    refusal('STALE_EPOCH'),
+  );
+});
