@@ -20,7 +20,7 @@ const shells: Readonly<Record<string, readonly string[]>> = {
     ...['hop-store', 'state-hash'],
   ],
   proxy: [
-    ...['runtime', 'service', 'session', 'node-link', 'batch-sender', 'gateway', 'routes'],
+    ...['runtime', 'service', 'session', 'node-link', 'gateway', 'routes'],
     ...['http-body', 'http-fields', 'json', 'tracing'],
   ],
   telemetry: [

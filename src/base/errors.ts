@@ -78,7 +78,13 @@ export function reasonStatus(reason: string): Status | 'OK' {
   return isReason(reason) ? reasons[reason] : 'INTERNAL';
 }
 
-/** An operating error. The message says what happened, the limit, and what to do. */
+/** Reasons that only a fault of the program or of a disk gives: where it came from is worth its price. */
+const faults: ReadonlySet<Reason> = new Set(['INTERNAL', 'CORRUPT']);
+
+/**
+ * An operating error. The message says what happened, the limit, and what to do. A stack is taken of faults
+ * alone: the others are answers, and taking a stack costs more than all else of a refusal.
+ */
 export class KeychainError extends Error {
   override readonly name = 'KeychainError';
   readonly reason: Reason;
@@ -90,7 +96,10 @@ export class KeychainError extends Error {
     metadata: Readonly<Record<string, string>> = {},
     cause?: unknown,
   ) {
+    const { stackTraceLimit } = Error;
+    if (!faults.has(reason)) Error.stackTraceLimit = 0;
     super(message, cause === undefined ? undefined : { cause });
+    Error.stackTraceLimit = stackTraceLimit;
     this.reason = reason;
     this.metadata = metadata;
   }

@@ -21,6 +21,11 @@ export const linkWindowBytesMax = 16 << 20;
 export const linkMessageBytesMax = 2 << 20;
 /** Milliseconds that wall and monotonic clock may part between two ticks before all leases are dropped. */
 export const clockMarginMs = 100;
+/** Reads of one session that are under way, and bytes of its results that wait to be fetched, before further reads wait. */
+export const sessionReadsMax = 1_024;
+export const sessionResultBytesMax = 16 << 20;
+/** Operations and results of one session that may wait; beyond it the session ends. */
+export const sessionWaitingMax = 65_536;
 /** Inputs that may wait in a node's inbox. */
 export const inboxMax = 65_536;
 /** What a node keeps of its log, about; no bound of entries. */

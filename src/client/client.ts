@@ -1,13 +1,8 @@
-import {
-  ChannelCredentials,
-  Metadata,
-  type MethodDefinition,
-  type ServiceError,
-} from '@grpc/grpc-js';
+import { ChannelCredentials, connectivityState, type MethodDefinition } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
 import { type Clock, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
-import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
+import { deadlineMsDefault, deadlineMsMax, messageBytesMax } from '../base/limits.js';
 import { type Random, systemRandom } from '../base/random.js';
 import type {
   ChainStatusResponse,
@@ -18,6 +13,7 @@ import {
   type DeleteResponse,
   type GetResponse,
   KVClient,
+  KVService,
   type PutResponse,
 } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
@@ -28,17 +24,23 @@ import {
 } from '../gen/keychaindb/v1/telemetry.js';
 import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { clientOptions, failureOf, isReady, noMetadata } from '../retry/grpc-call.js';
+import { parseTraceparent } from '../telemetry/trace-context.js';
+import { openBidi } from '../wire/grpc-channel.js';
+import { type AttemptResult, runOperation } from './attempts.js';
+import { type Connection, Endpoint } from './endpoint.js';
 import {
-  clientIdOf,
-  confirm,
-  isFull,
-  nextId,
-  type RequestIds,
-  requestIds,
-  take,
-} from '../retry/request-ids.js';
-import { type AttemptResult, type OperationPlan, runOperation } from './attempts.js';
-import { connectMs, laneSpanMax, lanesMax, renewalsMax, writesMax } from './limits.js';
+  isFailed,
+  type KvOperation,
+  KvPlan,
+  readDelete,
+  readGet,
+  readPut,
+  type Target,
+} from './kv-plan.js';
+import { connectMs, operationOverheadBytes, operationsMax, utf8BytesMax } from './limits.js';
+import { Rotation } from './rotation.js';
+import type { Asked } from './session-stream.js';
+import { WriteIds } from './write-ids.js';
 
 export type { Reason } from '../base/errors.js';
 export { KeychainError } from '../base/errors.js';
@@ -143,35 +145,23 @@ export function connect(options: ConnectOptions): KeychainClient {
   return new Client(options);
 }
 
-interface CallOptions {
-  readonly deadline: Date;
+/** One of the endpoints: a connection, with a stream of operations on it, and calls. */
+interface ClientTarget extends Target {
+  readonly calls: KVClient;
 }
-type Callback<Response> = (error: ServiceError | null, response: Response) => void;
-type Call<Response> = (
-  client: KVClient,
-  options: CallOptions,
-  callback: Callback<Response>,
-) => void;
 
-/** A write's name, and the lane that it came from. */
-interface TakenId {
-  readonly lane: RequestIds;
-  readonly request: RequestId;
-}
+const credentials = ChannelCredentials.createInsecure();
 
 class Client implements KeychainClient {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #clients: readonly KVClient[];
+  /** The one that is used until it fails. */
+  readonly #targets: Rotation<ClientTarget>;
   readonly #cluster: ClusterVerbs;
-  readonly #seed: Uint8Array;
-  readonly #lanes: RequestIds[] = [];
-  /** Client ids made so far. */
-  #idsMade = 0;
-  #writes = 0;
+  readonly #writeIds: WriteIds;
+  /** Gets, puts and deletes that wait for their answer. */
+  #operations = 0;
   #isClosed = false;
-  /** The endpoint that is used until it fails. */
-  #preferred = 0;
 
   constructor({
     endpoints,
@@ -183,47 +173,48 @@ class Client implements KeychainClient {
       throw new KeychainError('BAD_REQUEST', 'endpoints: name at least one');
     this.#clock = clock;
     this.#timeoutMs = timeoutMs ?? deadlineMsDefault;
-    this.#seed = random.bytes(16);
-    const credentials = ChannelCredentials.createInsecure();
-    this.#clients = endpoints.map((at) => new KVClient(at, credentials, clientOptions));
+    this.#writeIds = new WriteIds(random.bytes(16));
+    this.#targets = new Rotation(
+      endpoints.map((address) => {
+        const calls = new KVClient(address, credentials, clientOptions);
+        const connection = connectionOf(calls, address, clock);
+        return { calls, endpoint: new Endpoint({ connection, clock, random }) };
+      }),
+    );
     this.#cluster = clusterVerbs({ addresses: endpoints, clock });
   }
 
   async get(key: Key, options: GetOptions = {}): Promise<GetResponse | undefined> {
-    const request = { key: bytesOf(key), node: options.node ?? '' };
-    const metadata = metadataOf(options);
-    try {
-      return await runOperation<GetResponse>(this.#clock, {
-        kind: 'read',
-        timeoutMs: this.#timeoutOf(options),
-        renew: () => false,
-        ...this.#attempts<GetResponse>(() => (client, call, done) => {
-          client.get(request, metadata, call, done);
-        }),
-      });
-    } catch (error) {
-      if (error instanceof KeychainError && error.reason === 'KEY_NOT_FOUND') return undefined;
-      throw error;
-    }
+    const { node = '' } = options;
+    const value = { key: bytesOf(key, 'key'), node: textOf(node) };
+    const asked: Asked = { $case: 'get', value };
+    return this.#run<GetResponse | undefined>({
+      kind: 'read',
+      timeoutMs: this.#timeoutOf(options),
+      trace: parseTraceparent(options.traceparent),
+      bytes: value.key.byteLength + node.length * utf8BytesMax + operationOverheadBytes,
+      asked: () => asked,
+      read: readGet,
+      renew: () => false,
+      settled: () => undefined,
+    });
   }
 
-  put(key: Key, value: Key, options: OperationOptions = {}): Promise<PutResponse> {
-    const entry = { key: bytesOf(key), value: bytesOf(value) };
-    const metadata = metadataOf(options);
-    return this.#write<PutResponse>(
-      options,
-      (request) => (client, call, done) => client.put({ ...entry, request }, metadata, call, done),
-    );
+  async put(key: Key, value: Key, options: OperationOptions = {}): Promise<PutResponse> {
+    const entry = { key: bytesOf(key, 'key'), value: bytesOf(value, 'value') };
+    const bytes = entry.key.byteLength + entry.value.byteLength;
+    return this.#write(options, bytes, readPut, (request) => ({
+      $case: 'put',
+      value: { ...entry, request },
+    }));
   }
 
-  delete(key: Key, options: OperationOptions = {}): Promise<DeleteResponse> {
-    const entry = { key: bytesOf(key) };
-    const metadata = metadataOf(options);
-    return this.#write<DeleteResponse>(
-      options,
-      (request) => (client, call, done) =>
-        client.delete({ ...entry, request }, metadata, call, done),
-    );
+  async delete(key: Key, options: OperationOptions = {}): Promise<DeleteResponse> {
+    const entry = { key: bytesOf(key, 'key') };
+    return this.#write(options, entry.key.byteLength, readDelete, (request) => ({
+      $case: 'delete',
+      value: { ...entry, request },
+    }));
   }
 
   status(options: OperationOptions = {}): Promise<ClusterStatusResponse> {
@@ -289,144 +280,149 @@ class Client implements KeychainClient {
 
   /** A method of another service, on the endpoint's connection; asking twice does no harm. */
   #ask<Request, Response>(
-    { path, requestSerialize, responseDeserialize }: MethodDefinition<Request, Response>,
+    method: MethodDefinition<Request, Response>,
     request: Request,
     options: OperationOptions,
   ): Promise<Response> {
+    let target = this.#targets.current;
     return runOperation<Response>(this.#clock, {
       kind: 'read',
       timeoutMs: this.#timeoutOf(options),
+      isPatient: this.#targets.all.length === 1,
+      attempt: (remainingMs, ended) => {
+        target = this.#targets.current;
+        void this.#call(target, remainingMs, method, request).then(ended);
+        return () => false;
+      },
+      leave: () => this.#targets.leave(target),
       renew: () => false,
-      ...this.#attempts<Response>(() => (client, call, done) => {
-        client.makeUnaryRequest(
-          path,
-          requestSerialize,
-          responseDeserialize,
-          request,
-          noMetadata,
-          call,
-          (error, response) => done(error, response as Response),
-        );
-      }),
+      settled: () => undefined,
+    });
+  }
+
+  async #call<Request, Response>(
+    target: ClientTarget,
+    remainingMs: number,
+    { path, requestSerialize, responseDeserialize }: MethodDefinition<Request, Response>,
+    request: Request,
+  ): Promise<AttemptResult<Response>> {
+    if (this.#isClosed) return { type: 'closed', hasLeft: false };
+    const { calls } = target;
+    const wall = this.#clock.wall();
+    if (!(await isReady(calls, new Date(wall + Math.min(connectMs, remainingMs))))) {
+      this.#targets.leave(target);
+      return { type: 'unsent' };
+    }
+    const deadline = new Date(wall + remainingMs);
+    return new Promise((resolve) => {
+      calls.makeUnaryRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        noMetadata,
+        { deadline },
+        (error, response) => {
+          const result: AttemptResult<Response> =
+            error === null
+              ? { type: 'answered', response: response as Response }
+              : failureOf(error);
+          if (isFailed(result)) this.#targets.leave(target);
+          resolve(result);
+        },
+      );
     });
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const client of this.#clients) client.close();
+    for (const { endpoint, calls } of this.#targets.all) {
+      endpoint.close();
+      calls.close();
+    }
     this.#cluster.close();
   }
 
+  /** Throws BAD_REQUEST. */
   #timeoutOf({ timeoutMs }: OperationOptions): number {
-    return Math.min(timeoutMs ?? this.#timeoutMs, deadlineMsMax);
+    const asked = Math.min(timeoutMs ?? this.#timeoutMs, deadlineMsMax);
+    if (Number.isNaN(asked)) throw new KeychainError('BAD_REQUEST', 'timeoutMs is not a number');
+    return asked;
   }
 
-  async #write<Response>(
+  /** Throws OVERLOADED. */
+  #write<Response>(
     options: OperationOptions,
-    callOf: (request: RequestId) => Call<Response>,
+    bytes: number,
+    read: KvOperation<Response>['read'],
+    asked: (request: RequestId) => Asked,
   ): Promise<Response> {
-    let taken = this.#take();
-    let renewals = 0;
-    this.#writes += 1;
-    try {
-      return await runOperation(this.#clock, {
-        kind: 'write',
-        timeoutMs: this.#timeoutOf(options),
-        ...this.#attempts(() => callOf(taken.request)),
-        renew: () => {
-          renewals += 1;
-          if (renewals > renewalsMax) return false;
-          const expired = taken;
-          const index = this.#lanes.indexOf(expired.lane);
-          if (index >= 0) this.#lanes[index] = this.#newLane();
-          taken = this.#take();
-          confirm(expired.lane, expired.request.seq);
-          return true;
-        },
-      });
-    } finally {
-      this.#writes -= 1;
-      confirm(taken.lane, taken.request.seq);
-    }
-  }
-
-  #take(): TakenId {
-    let lane = this.#lanes.find((each) => !isFull(each));
-    if (lane === undefined && this.#lanes.length < lanesMax) {
-      lane = this.#newLane();
-      this.#lanes.push(lane);
-    }
-    if (lane === undefined || this.#writes >= writesMax) {
-      const metadata = { limit: String(writesMax), actual: String(this.#writes), flag: '' };
-      const message = `${this.#writes} writes wait for their answer and the limit is ${writesMax}`;
-      throw new KeychainError('OVERLOADED', message, metadata);
-    }
-    const request = nextId(lane);
-    take(lane);
-    return { lane, request };
-  }
-
-  #newLane(): RequestIds {
-    this.#idsMade += 1;
-    return requestIds(clientIdOf(this.#seed, this.#idsMade), laneSpanMax);
-  }
-
-  /** The part of a plan that is about endpoints. */
-  #attempts<Response>(
-    callOf: () => Call<Response>,
-  ): Pick<OperationPlan<Response>, 'attempt' | 'leave' | 'isPatient'> {
-    let index = this.#preferred;
-    return {
-      isPatient: this.#clients.length === 1,
-      attempt: (remainingMs) => {
-        index = this.#preferred;
-        return this.#attempt(index, remainingMs, callOf());
+    const timeoutMs = this.#timeoutOf(options);
+    let id = this.#writeIds.take();
+    return this.#run<Response>({
+      kind: 'write',
+      timeoutMs,
+      trace: parseTraceparent(options.traceparent),
+      bytes: bytes + operationOverheadBytes,
+      asked: () => asked(id.request),
+      read,
+      renew: () => {
+        const renewed = this.#writeIds.renew(id);
+        id = renewed ?? id;
+        return renewed !== undefined;
       },
-      leave: () => this.#leave(index),
-    };
-  }
-
-  async #attempt<Response>(
-    index: number,
-    remainingMs: number,
-    call: Call<Response>,
-  ): Promise<AttemptResult<Response>> {
-    const client = this.#clients[index];
-    if (client === undefined || this.#isClosed) return { type: 'closed' };
-    const wall = this.#clock.wall();
-    if (!(await isReady(client, new Date(wall + Math.min(connectMs, remainingMs))))) {
-      this.#leave(index);
-      return { type: 'unsent' };
-    }
-    const deadline = new Date(wall + remainingMs);
-    return new Promise((resolve) => {
-      call(client, { deadline }, (error, response) => {
-        if (error === null) {
-          resolve({ type: 'answered', response });
-          return;
-        }
-        const failure = failureOf(error);
-        if (failure.type !== 'refused' || failure.error.status === 'UNAVAILABLE')
-          this.#leave(index);
-        resolve(failure);
-      });
+      settled: () => this.#writeIds.done(id),
     });
   }
 
-  /** The endpoint failed: the next one is used from now on. */
-  #leave(index: number): void {
-    if (this.#preferred === index) this.#preferred = (index + 1) % this.#clients.length;
+  #run<Response>(operation: KvOperation<Response>): Promise<Response> {
+    const error = this.#refusal(operation.bytes);
+    if (error !== undefined) {
+      operation.settled();
+      return Promise.reject(error);
+    }
+    this.#operations += 1;
+    const plan = new KvPlan(operation, this.#targets, this.#clock, () => {
+      this.#operations -= 1;
+    });
+    return runOperation(this.#clock, plan);
+  }
+
+  /** What this client doesn't even send; a message that is too large would end the stream for all. */
+  #refusal(bytes: number): KeychainError | undefined {
+    if (bytes > messageBytesMax) {
+      const metadata = { limit: String(messageBytesMax), actual: String(bytes), flag: '' };
+      const message = `key and value need ${bytes} bytes and a message has at most ${messageBytesMax}`;
+      return new KeychainError('VALUE_TOO_LARGE', message, metadata);
+    }
+    if (this.#operations >= operationsMax) {
+      const metadata = { limit: String(operationsMax), actual: String(this.#operations), flag: '' };
+      const message = `${this.#operations} operations wait for their answer and the limit is ${operationsMax}`;
+      return new KeychainError('OVERLOADED', message, metadata);
+    }
+    return undefined;
   }
 }
 
-function metadataOf({ traceparent }: OperationOptions): Metadata {
-  if (traceparent === undefined) return noMetadata;
-  const metadata = new Metadata();
-  metadata.set('traceparent', traceparent);
-  return metadata;
+function connectionOf(client: KVClient, address: string, clock: Clock): Connection {
+  return {
+    get isReady() {
+      return client.getChannel().getConnectivityState(false) === connectivityState.READY;
+    },
+    ready: (timeoutMs) => isReady(client, new Date(clock.wall() + timeoutMs)),
+    dial: (handler) => openBidi(client, KVService.session, handler, address),
+  };
 }
 
-function bytesOf(key: Key): Uint8Array {
-  return typeof key === 'string' ? Buffer.from(key) : key;
+/** Throws BAD_REQUEST: what can't be encoded would end the stream for all. */
+function bytesOf(key: Key, field: string): Uint8Array {
+  if (typeof key === 'string') return Buffer.from(key);
+  if (key instanceof Uint8Array) return key;
+  throw new KeychainError('BAD_REQUEST', `${field} is neither text nor bytes`, { field });
+}
+
+function textOf(node: string): string {
+  if (typeof node === 'string') return node;
+  throw new KeychainError('BAD_REQUEST', 'node is not a text', { field: 'node' });
 }

@@ -8,7 +8,7 @@ import { nodeMetrics } from '../chain/metrics.js';
 import type { NodeHandle } from '../chain/node.js';
 import { emptyStore, openStore } from '../chain/open-store.js';
 import { startNode } from '../chain/runtime.js';
-import { nodeChainService, nodeKvService } from '../chain/service.js';
+import { nodeChainService, nodeKvHandler, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
 import { sameName, servesIn } from '../chain/views.js';
 import { ChainService } from '../gen/keychaindb/v1/chain.js';
@@ -20,6 +20,7 @@ import { RocksEngine } from '../log/rocks-engine.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import type { Logger } from '../telemetry/log.js';
 import { telemetryService } from '../telemetry/service.js';
+import { DirectCalls } from '../wire/direct-calls.js';
 import { Connections, dialBidi } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import type { Handshake } from '../wire/handshake.js';
@@ -99,6 +100,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    direct: new DirectCalls(nodeKvHandler(node), systemRandom),
     handshake,
     services: [
       { definition: KVService, implementation: nodeKvService(node) },

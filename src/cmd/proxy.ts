@@ -11,12 +11,13 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { startGateway } from '../proxy/gateway.js';
 import { proxyMetrics } from '../proxy/metrics.js';
 import { type ProxyHandle, startProxy } from '../proxy/runtime.js';
-import { coordinatorService, kvService } from '../proxy/service.js';
+import { coordinatorService, kvHandler, kvService } from '../proxy/service.js';
 import { type ClusterVerbs, clusterVerbs } from '../retry/cluster-verbs.js';
 import { TelemetryPeers } from '../telemetry/peers.js';
 import { RequestMeter } from '../telemetry/request-meter.js';
 import { telemetryService } from '../telemetry/service.js';
 import { traceIdOf } from '../telemetry/trace-context.js';
+import { DirectCalls } from '../wire/direct-calls.js';
 import { Connections, dialBidi, dialServerStream } from '../wire/grpc-channel.js';
 import { listen } from '../wire/grpc-server.js';
 import { protocolVersion } from '../wire/protocol-version.js';
@@ -100,6 +101,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
   const listener = await listen({
     address: flags.listen,
     flag: '--listen',
+    direct: new DirectCalls(kvHandler(proxy), systemRandom),
     handshake,
     services: [
       { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },

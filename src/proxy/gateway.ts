@@ -36,7 +36,7 @@ export function startGateway(options: GatewayOptions): Promise<GatewayHandle> {
       maxHeaderSize: headerBytesMax + 3 * options.limits.keyBytesMax,
     },
     (message, response) => {
-      void serve(options, message, response);
+      serve(options, message, response);
     },
   );
   return new Promise((resolve, reject) => {
@@ -71,18 +71,19 @@ function closed(server: Server, clock: Clock): Promise<void> {
   });
 }
 
-async function serve(
-  context: RouteContext,
-  message: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
-  let reply: HttpReply;
+function serve(context: RouteContext, message: IncomingMessage, response: ServerResponse): void {
   try {
-    reply = await answer(context, message);
+    const reply = answer(context, message);
+    if (!(reply instanceof Promise)) send(message, response, reply);
+    else {
+      reply.then(
+        (ready) => send(message, response, ready),
+        (thrown: unknown) => send(message, response, refusal(KeychainError.from(thrown))),
+      );
+    }
   } catch (thrown) {
-    reply = refusal(KeychainError.from(thrown));
+    send(message, response, refusal(KeychainError.from(thrown)));
   }
-  send(message, response, reply);
 }
 
 function answer(context: RouteContext, message: IncomingMessage): HttpReply | Promise<HttpReply> {
@@ -90,15 +91,12 @@ function answer(context: RouteContext, message: IncomingMessage): HttpReply | Pr
   const mark = url.indexOf('?');
   const path = mark < 0 ? url : url.slice(0, mark);
   const query = mark < 0 ? '' : url.slice(mark + 1);
-  const allowed: string[] = [];
   for (const route of routes) {
-    if (!matches(route, path)) continue;
-    if (route.method === message.method) {
-      return route.run(context, { message, rest: path.slice(route.path.length), query });
-    }
-    allowed.push(route.method);
+    if (route.method !== message.method || !matches(route, path)) continue;
+    return route.run(context, { message, rest: path.slice(route.path.length), query });
   }
   const error = new KeychainError('ROUTE_NOT_FOUND', `there is no ${message.method} ${path}`);
+  const allowed = routes.filter((route) => matches(route, path)).map(({ method }) => method);
   if (allowed.length === 0) return refusal(error);
   return { ...refusal(error), status: 405, headers: { allow: allowed.join(', ') } };
 }
@@ -121,12 +119,12 @@ function send(message: IncomingMessage, response: ServerResponse, reply: HttpRep
   const bytes = typeof body === 'string' ? Buffer.byteLength(body) : body.byteLength;
   // A body that wasn't read to its end would be taken for the next request.
   const unread = !message.complete && message.readableFlowing === false;
-  response.writeHead(status, {
-    'content-type': contentType,
-    'content-length': bytes,
-    ...headers,
-    ...(unread ? { connection: 'close' } : undefined),
-  });
-  response.end(body);
+  const lines: (string | number)[] = ['content-type', contentType, 'content-length', bytes];
+  if (headers !== undefined) for (const name in headers) lines.push(name, headers[name] ?? '');
+  if (unread) lines.push('connection', 'close');
+  response.writeHead(status, lines);
+  // Of a text with a byte for each character the bytes are the same, and are made without a look at each.
+  if (typeof body === 'string' && bytes === body.length) response.end(body, 'latin1');
+  else response.end(body);
   if (!message.complete && !unread) message.resume();
 }

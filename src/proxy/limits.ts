@@ -24,6 +24,8 @@ export const redialMsLongest = 1_000;
 export const drainMs = 2_000;
 /** Operations of one client's session that wait for their answer. */
 export const sessionOperationsMax = 4_096;
+/** Bytes of answers of one client's session that it has not fetched, before further operations are refused. */
+export const sessionAnswerBytesMax = 64 << 20;
 /** Bytes of operations that wait for their answer: 8,192 of the largest values would not fit in memory. */
 export const operationBytesMax = 256 << 20;
 /** Times of an attempt's time-out that a node which answers others is given. */

@@ -1,8 +1,8 @@
 import type { Cancel, Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
 import type { Operation, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
+import { BatchSender } from '../wire/batch-sender.js';
 import type { Channel, Dialer } from '../wire/channel.js';
-import { BatchSender } from './batch-sender.js';
 import { connectedAfterMs, messageLimits, redialMsFirst, redialMsLongest } from './limits.js';
 
 export interface NodeLinkOptions {

@@ -39,7 +39,7 @@ export interface HttpReply {
   readonly status: number;
   readonly contentType: string;
   readonly body: string | Uint8Array;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface HttpRequest {
@@ -82,30 +82,32 @@ export const routes: readonly Route[] = [
   { method: 'GET', path: '/metrics', run: getMetrics },
 ];
 
-function json(body: string): HttpReply {
-  return { status: 200, contentType: 'application/json', body };
+function json(body: string, headers?: HttpReply['headers']): HttpReply {
+  return { status: 200, contentType: 'application/json', body, headers };
 }
 
 function text(status: number, body: string): HttpReply {
   return { status, contentType: 'text/plain; charset=utf-8', body };
 }
 
-async function getKey({ proxy, random }: RouteContext, request: HttpRequest): Promise<HttpReply> {
+function getKey({ proxy, random }: RouteContext, request: HttpRequest): Promise<HttpReply> {
+  const { message, query } = request;
   const key = percentDecoded(request.rest, 'key');
-  const node = new URLSearchParams(request.query).get('node') ?? '';
+  const node = query === '' ? '' : (new URLSearchParams(query).get('node') ?? '');
   const operation = { $case: 'get', value: { key, node } } as const;
-  const { result, headers } = await execute(proxy, random, request.message, operation);
-  if (result?.$case !== 'get') throw errorOf(result);
-  const accept = request.message.headers.accept;
-  if (accept?.includes('application/octet-stream') !== true) {
-    return { ...json(getJson(result.value)), headers };
-  }
-  return {
-    status: 200,
-    contentType: 'application/octet-stream',
-    body: result.value.value,
-    headers: { ...headers, ...rawHeaders(result.value) },
-  };
+  return execute(proxy, random, message, operation).then(({ result, headers }) => {
+    if (result?.$case !== 'get') throw errorOf(result);
+    const accept = message.headers.accept;
+    if (accept?.includes('application/octet-stream') !== true) {
+      return json(getJson(result.value), headers);
+    }
+    return {
+      status: 200,
+      contentType: 'application/octet-stream',
+      body: result.value.value,
+      headers: { ...headers, ...rawHeaders(result.value) },
+    };
+  });
 }
 
 function rawHeaders(response: GetResponse): Readonly<Record<string, string>> {
@@ -126,10 +128,8 @@ async function putKey(context: RouteContext, request: HttpRequest): Promise<Http
   const { message } = request;
   const key = percentDecoded(request.rest, 'key');
   const isRaw = message.headers['content-type']?.startsWith('application/octet-stream') === true;
-  const value = isRaw
-    ? await readValueBody(message, context.limits)
-    : bytesField(jsonObject(await readJsonBody(message, context.limits)), 'value');
-  return put(context, message, key, value);
+  const body = await (isRaw ? readValueBody : readJsonBody)(message, context.limits);
+  return put(context, message, key, isRaw ? body : bytesField(jsonObject(body), 'value'));
 }
 
 async function postKey(context: RouteContext, { message }: HttpRequest): Promise<HttpReply> {
@@ -137,7 +137,7 @@ async function postKey(context: RouteContext, { message }: HttpRequest): Promise
   return put(context, message, keyField(body), bytesField(body, 'value'));
 }
 
-async function put(
+function put(
   { proxy, random }: RouteContext,
   message: IncomingMessage,
   key: Uint8Array,
@@ -145,36 +145,32 @@ async function put(
 ): Promise<HttpReply> {
   const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
   const operation = { $case: 'put', value: { key, value, request } } as const;
-  const { result, headers } = await execute(proxy, random, message, operation);
-  if (result?.$case !== 'put') throw errorOf(result);
-  return {
-    ...json(putJson(result.value)),
-    headers,
-  };
+  return execute(proxy, random, message, operation).then(({ result, headers }) => {
+    if (result?.$case !== 'put') throw errorOf(result);
+    return json(putJson(result.value), headers);
+  });
 }
 
-async function deleteKey(
+function deleteKey(
   { proxy, random }: RouteContext,
   { message, rest }: HttpRequest,
 ): Promise<HttpReply> {
   const key = percentDecoded(rest, 'key');
   const request = requestIdOf(headerOf(message, 'x-keychaindb-request-id'));
   const operation = { $case: 'delete', value: { key, request } } as const;
-  const { result, headers } = await execute(proxy, random, message, operation);
-  if (result?.$case !== 'delete') throw errorOf(result);
-  return {
-    ...json(deleteJson(result.value)),
-    headers,
-  };
+  return execute(proxy, random, message, operation).then(({ result, headers }) => {
+    if (result?.$case !== 'delete') throw errorOf(result);
+    return json(deleteJson(result.value), headers);
+  });
 }
 
 interface Executed {
-  readonly result: OperationResult['result'];
+  readonly result?: OperationResult['result'];
   /** The id of a trace that the caller asked for. */
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-async function execute(
+function execute(
   proxy: ProxyHandle,
   random: Random,
   message: IncomingMessage,
@@ -182,16 +178,18 @@ async function execute(
 ): Promise<Executed> {
   const timeoutMs = timeoutMsOf(headerOf(message, 'x-keychaindb-timeout'));
   const given = parseTraceparent(headerOf(message, 'traceparent'));
-  const isAsked = headerOf(message, 'x-keychaindb-trace') === '1';
-  const trace = isAsked ? forced(given, random) : given;
-  const { result } = await proxy.execute({ id: 0, timeoutMs, trace, operation }, 'http');
-  if (!isAsked) return { result, headers: {} };
-  const traceId = traceIdOf(trace);
-  if (result?.$case === 'error') {
-    const { reason, message: text, metadata } = fromOperationError(result.value);
-    throw new KeychainError(reason, text, { ...metadata, trace_id: traceId });
+  if (headerOf(message, 'x-keychaindb-trace') !== '1') {
+    return proxy.execute({ id: 0, timeoutMs, trace: given, operation }, 'http');
   }
-  return { result, headers: { 'x-keychaindb-trace-id': traceId } };
+  const trace = forced(given, random);
+  return proxy.execute({ id: 0, timeoutMs, trace, operation }, 'http').then(({ result }) => {
+    const traceId = traceIdOf(trace);
+    if (result?.$case === 'error') {
+      const { reason, message: text, metadata } = fromOperationError(result.value);
+      throw new KeychainError(reason, text, { ...metadata, trace_id: traceId });
+    }
+    return { result, headers: { 'x-keychaindb-trace-id': traceId } };
+  });
 }
 
 function headerOf(message: IncomingMessage, name: string): string | undefined {

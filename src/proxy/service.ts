@@ -1,6 +1,5 @@
 import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
-import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { Random } from '../base/random.js';
 import type {
@@ -9,74 +8,43 @@ import type {
   View,
   WatchViewsRequest,
 } from '../gen/keychaindb/v1/coordinator.js';
-import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/kv.js';
+import type { KVServer } from '../gen/keychaindb/v1/kv.js';
 import type { ClusterVerbs } from '../retry/cluster-verbs.js';
+import { answerWithinMs } from '../retry/retry.js';
 import type { Acceptor } from '../wire/channel.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
-import { toServiceError } from '../wire/grpc-errors.js';
-import { traceOfCall } from '../wire/grpc-trace.js';
-import { fromOperationError } from '../wire/operation-error.js';
+import { type KvHandler, kvCalls } from '../wire/kv-service.js';
 import type { ProxyHandle } from './runtime.js';
 import { acceptSession } from './session.js';
 
-type Result = NonNullable<OperationResult['result']>;
-/** The response message of one kind of operation. */
-type ResponseOf<Case extends Result['$case']> = Extract<Result, { readonly $case: Case }>['value'];
+/** KV for clients: what answers its unary calls, however they come in. */
+export function kvHandler(proxy: ProxyHandle): KvHandler {
+  return {
+    budgetMs,
+    execute: (operation) => proxy.execute(operation),
+  };
+}
 
 /** KV for clients: unary calls and sessions. */
 export function kvService(proxy: ProxyHandle, clock: Clock, random: Random): KVServer {
-  const run = (
-    call: ServerUnaryCall<unknown, unknown>,
-    operation: NonNullable<Operation['operation']>,
-  ): Promise<OperationResult> =>
-    proxy.execute({
-      id: 0,
-      timeoutMs: timeoutOf(call, clock),
-      trace: traceOfCall(call, random),
-      operation,
-    });
   return {
-    async get(call, callback) {
-      const { result } = await run(call, { $case: 'get', value: call.request });
-      reply(callback, result?.$case === 'get' ? result.value : undefined, result);
-    },
-    async put(call, callback) {
-      const { result } = await run(call, { $case: 'put', value: call.request });
-      reply(callback, result?.$case === 'put' ? result.value : undefined, result);
-    },
-    async delete(call, callback) {
-      const { result } = await run(call, { $case: 'delete', value: call.request });
-      reply(callback, result?.$case === 'delete' ? result.value : undefined, result);
-    },
+    ...kvCalls(kvHandler(proxy), random),
     session: serveBidi(acceptSession(proxy, clock)),
   };
 }
 
-function reply<Response extends ResponseOf<'get' | 'put' | 'delete'>>(
-  callback: sendUnaryData<Response>,
-  response: Response | undefined,
-  result: OperationResult['result'],
-): void {
-  if (response === undefined) callback(toServiceError(errorOf(result)));
-  else callback(null, response);
-}
-
-function errorOf(result: OperationResult['result']): KeychainError {
-  if (result?.$case === 'error') return fromOperationError(result.value);
-  return new KeychainError('INTERNAL', 'the node answered another operation than was asked');
-}
-
-/** Milliseconds before the caller's deadline at which it is answered, so that the answer still arrives. */
-const answerEarlyMs = 50;
-
 /** Milliseconds that a call may take: 5 s where its caller names no deadline, never more than 60 s. */
+function budgetMs(leftMs: number | undefined): number {
+  if (leftMs === undefined) return deadlineMsDefault;
+  return Math.min(answerWithinMs(leftMs), deadlineMsMax);
+}
+
+/** The same of a call that grpc-js serves. */
 export function timeoutOf(call: ServerUnaryCall<unknown, unknown>, clock: Clock): number {
   const deadline = call.getDeadline();
   const at = typeof deadline === 'number' ? deadline : deadline.getTime();
-  if (!Number.isFinite(at)) return deadlineMsDefault;
-  const left = at - clock.wall();
-  return Math.min(Math.max(1, left - Math.min(answerEarlyMs, left / 10)), deadlineMsMax);
+  return budgetMs(Number.isFinite(at) ? at - clock.wall() : undefined);
 }
 
 /** The Coordinator service, relayed: unary verbs go to a coordinator, views are the proxy's own. */

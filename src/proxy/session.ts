@@ -1,10 +1,10 @@
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { OperationResult, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
+import { BatchSender } from '../wire/batch-sender.js';
 import type { Acceptor } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
-import { BatchSender } from './batch-sender.js';
-import { messageLimits, sessionOperationsMax } from './limits.js';
+import { messageLimits, sessionAnswerBytesMax, sessionOperationsMax } from './limits.js';
 import type { ProxyHandle } from './runtime.js';
 
 /** Serves KV.Session to clients: every operation of a batch runs by itself, answers come as they are ready. */
@@ -27,11 +27,22 @@ export function acceptSession(
     return {
       message({ operations }) {
         if (operations.length === 0) channel.send({ results: [], view: proxy.view });
+        // Answers that the client doesn't fetch count too: what waits here is bounded.
+        if (sender.waiting.length > 2 * sessionOperationsMax) {
+          channel.close('its answers are not fetched');
+          return;
+        }
+        const bytes = sender.waitingBytes;
         for (const operation of operations) {
           inFlight += 1;
-          // Answers that the client doesn't fetch count too: what waits here is bounded.
           const actual = inFlight + sender.waiting.length;
-          if (actual > sessionOperationsMax) answer(errorResult(operation.id, overloaded(actual)));
+          const refusal =
+            actual > sessionOperationsMax
+              ? overloaded('operations', actual, sessionOperationsMax)
+              : bytes > sessionAnswerBytesMax
+                ? overloaded('bytes of answers', bytes, sessionAnswerBytesMax)
+                : undefined;
+          if (refusal !== undefined) answer(errorResult(operation.id, refusal));
           else void proxy.execute(operation).then(answer);
         }
       },
@@ -42,15 +53,11 @@ export function acceptSession(
   };
 }
 
-function overloaded(actual: number): KeychainError {
+function overloaded(what: string, actual: number, limit: number): KeychainError {
   return new KeychainError(
     'OVERLOADED',
-    `${actual} operations of this session wait and the limit is ${sessionOperationsMax}: fetch answers first`,
-    {
-      limit: String(sessionOperationsMax),
-      actual: String(actual),
-      flag: '--session-operations-max',
-    },
+    `${actual} ${what} of this session wait and the limit is ${limit}: fetch answers first`,
+    { limit: String(limit), actual: String(actual), flag: '--session-operations-max' },
   );
 }
 

@@ -10,6 +10,9 @@ export const clientOptions = {
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 1_000,
   'grpc.enable_retries': 0,
+  // A peer whose machine is gone sends no reset: what waits for it ends by these.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
 } as const;
 
 /** Calls carry none; one object serves them all, as nothing is added to it. */

@@ -104,6 +104,14 @@ export const faultsMax = 4;
 /** A doubling stops here, so that shifts stay numbers. */
 const doublingsMax = 10;
 
+/** Milliseconds before a caller's deadline at which it is answered, so that the answer still arrives. */
+const answerEarlyMs = 50;
+
+/** Milliseconds that an answerer may take, of those that its caller has left. */
+export function answerWithinMs(leftMs: number): number {
+  return Math.max(1, leftMs - Math.min(answerEarlyMs, leftMs / 10));
+}
+
 export function attemptHistory(kind: OperationKind): AttemptHistory {
   return { kind, begun: 0, unresolved: 0, refusal: undefined, faults: 0 };
 }

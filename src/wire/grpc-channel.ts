@@ -72,31 +72,42 @@ export function dialBidi<Out, In>(
 ): Dialer<Out, In> {
   return {
     dial(address, handler) {
-      const channel = new StreamChannel<Out, In>();
       const client = connections.client(address, lane);
-      if (client === undefined) return refused(channel, handler);
-      const call = client.makeBidiStreamRequest(
-        method.path,
-        method.requestSerialize,
-        method.responseDeserialize,
-        connections.handshake?.metadata ?? none,
-      );
-      listen(call, channel, address, connections.handshake);
-      channel.attach(
-        {
-          write: (message, taken) => {
-            call.write(message, taken);
-          },
-          end: () => {
-            call.end();
-            call.cancel();
-          },
-        },
-        handler,
-      );
-      return channel;
+      if (client === undefined) return refused(new StreamChannel<Out, In>(), handler);
+      return openBidi(client, method, handler, address, connections.handshake);
     },
   };
+}
+
+/** A channel on a new call of a bidirectional method. A client has no handshake. */
+export function openBidi<Out, In>(
+  client: Client,
+  method: MethodDefinition<Out, In>,
+  handler: ChannelHandler<In>,
+  address: string,
+  handshake?: Handshake,
+): Channel<Out> {
+  const channel = new StreamChannel<Out, In>();
+  const call = client.makeBidiStreamRequest(
+    method.path,
+    method.requestSerialize,
+    method.responseDeserialize,
+    handshake?.metadata ?? none,
+  );
+  listen(call, channel, address, handshake);
+  channel.attach(
+    {
+      write: (message, taken) => {
+        call.write(message, taken);
+      },
+      end: () => {
+        call.end();
+        call.cancel();
+      },
+    },
+    handler,
+  );
+  return channel;
 }
 
 /** Dials a method that answers one request with a stream: the first message sent is the request. */

@@ -17,6 +17,16 @@ export function toServiceError(thrown: unknown): Partial<StatusObject> {
   return { code, details: error.message, metadata };
 }
 
+/** The same as trailers on the wire. */
+export function errorHeaders(error: KeychainError): Record<string, string> {
+  const code = statusNumber[error.status];
+  return {
+    'grpc-status': String(code),
+    'grpc-message': encodeURI(error.message),
+    [detailsHeader]: Buffer.from(encodeStatus(code, error)).toString('base64'),
+  };
+}
+
 /** Undefined where the error isn't one of ours: it came from the transport. */
 export function fromServiceError(error: ServiceError): KeychainError | undefined {
   const [bytes] = error.metadata?.get(detailsHeader) ?? [];

@@ -7,6 +7,8 @@ import {
 import { HealthImplementation } from 'grpc-health-check';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
+import type { DirectCalls } from './direct-calls.js';
+import { offerStreams } from './direct-streams.js';
 import { guarded } from './grpc-handshake.js';
 import type { Handshake } from './handshake.js';
 
@@ -18,6 +20,8 @@ export interface GrpcService {
 export interface GrpcListener {
   /** host:port where it listens. */
   readonly address: string;
+  /** Are unary calls of KV served past grpc-js? Not where grpc-js isn't built as we know it. */
+  readonly isDirect: boolean;
   /** What grpc.health.v1 answers. */
   serving(isServing: boolean): void;
   /** Takes nothing new, lets unary calls end for a while, then cuts. */
@@ -34,10 +38,12 @@ export async function listen(options: {
   /** The flag that the address came from. */
   readonly flag: string;
   readonly services: readonly GrpcService[];
+  /** Serves calls of these services that it knows past grpc-js. */
+  readonly direct?: DirectCalls;
   /** Who this process is to its peers. */
   readonly handshake: Handshake;
 }): Promise<GrpcListener> {
-  const { address, flag, services, handshake } = options;
+  const { address, flag, services, direct, handshake } = options;
   const server = new Server({
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': messageBytesMax,
@@ -50,9 +56,13 @@ export async function listen(options: {
   const health = new HealthImplementation({ '': 'NOT_SERVING' });
   health.addToServer(server);
   const port = await bind(server, address, flag);
+  const isDirect =
+    direct !== undefined &&
+    offerStreams(server, (stream, headers) => direct.take(stream, headers)) > 0;
   const host = address.slice(0, address.lastIndexOf(':'));
   return {
     address: `${host}:${port}`,
+    isDirect,
     serving: (isServing) => health.setStatus('', isServing ? 'SERVING' : 'NOT_SERVING'),
     close: () => shutDown(server),
   };

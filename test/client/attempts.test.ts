@@ -14,19 +14,26 @@ class Script {
   readonly results: ((result: Result) => void)[] = [];
   left = 0;
   renewed = 0;
+  settled = 0;
 
   run(options: Partial<OperationPlan<string>> = {}): Promise<string> {
     const done = runOperation<string>(this.clock, {
       kind: 'write',
       timeoutMs: 5_000,
       isPatient: false,
-      attempt: () => new Promise((resolve) => this.results.push(resolve)),
+      attempt: (_remainingMs, ended) => {
+        this.results.push(ended);
+        return () => false;
+      },
       leave: () => {
         this.left += 1;
       },
       renew: () => {
         this.renewed += 1;
         return true;
+      },
+      settled: () => {
+        this.settled += 1;
       },
       ...options,
     });
@@ -97,7 +104,12 @@ t.test('a write that was lost and then refused has an unknown outcome', async (t
 
 t.test('a write that never left is told as not applied', async (t) => {
   const script = new Script();
-  const done = script.run({ attempt: () => Promise.resolve({ type: 'unsent' }) });
+  const done = script.run({
+    attempt: (_remainingMs, ended) => {
+      queueMicrotask(() => ended({ type: 'unsent' }));
+      return () => false;
+    },
+  });
   await script.clock.pass(6_000);
   await t.rejects(done, refusal('DEADLINE'));
 });
@@ -114,8 +126,52 @@ t.test('an expired session is renewed', async (t) => {
 t.test('closing the client ends an operation', async (t) => {
   const script = new Script();
   const done = script.run();
-  await script.give(0, { type: 'closed' });
+  await script.give(0, { type: 'closed', hasLeft: false });
   await t.rejects(done, refusal('SHUTTING_DOWN'));
+});
+
+t.test('closing the client leaves a write that has left unknown', async (t) => {
+  const script = new Script();
+  const done = script.run();
+  await script.give(0, { type: 'closed', hasLeft: true });
+  await t.rejects(done, refusal('OUTCOME_UNKNOWN'));
+  t.equal(script.clock.timers, 0);
+});
+
+t.test('a write that still waits to leave at its deadline is told as not applied', async (t) => {
+  const script = new Script();
+  const done = script.run({ attempt: () => () => true });
+  await script.clock.pass(5_000);
+  await t.rejects(done, refusal('DEADLINE'));
+});
+
+t.test('the endpoint that let the time run out is left', async (t) => {
+  const script = new Script();
+  const done = script.run({ kind: 'read', timeoutMs: 100 });
+  await script.clock.pass(100);
+  await t.rejects(done, refusal('DEADLINE'));
+  t.equal(script.left, 1);
+});
+
+t.test('what is still asked elsewhere is given up when an answer came, once', async (t) => {
+  const script = new Script();
+  let abandoned = 0;
+  const done = script.run({
+    kind: 'read',
+    attempt: (_remainingMs, ended) => {
+      script.results.push(ended);
+      return () => {
+        abandoned += 1;
+        return false;
+      };
+    },
+  });
+  await script.clock.pass(400);
+  await script.give(1, answered);
+  await script.give(0, answered);
+  t.equal(await done, 'done');
+  t.equal(abandoned, 2);
+  t.equal(script.settled, 1);
 });
 
 const step$ = fc.oneof(

@@ -2,6 +2,7 @@ import { toHex } from '../../src/base/bytes.js';
 import type { Clock } from '../../src/base/clock.js';
 import { isReason, KeychainError } from '../../src/base/errors.js';
 import { type AttemptResult, runOperation } from '../../src/client/attempts.js';
+import { isFailed } from '../../src/client/kv-plan.js';
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../../src/gen/keychaindb/v1/log.js';
 import type { ProxyHandle } from '../../src/proxy/runtime.js';
@@ -86,16 +87,16 @@ export class SimClient {
       kind,
       timeoutMs,
       isPatient: proxies.length === 1,
-      attempt: async (remainingMs: number) => {
+      attempt: (remainingMs: number, ended: (result: AttemptResult<Answer>) => void) => {
         index = this.#preferred % proxies.length;
-        const result = await this.#attempt(proxies[index], asked(), remainingMs);
-        const isSettled = result.type === 'answered' || result.type === 'refused';
-        if (!isSettled || (result.type === 'refused' && result.error.status === 'UNAVAILABLE')) {
-          leave();
-        }
-        return result;
+        void this.#attempt(proxies[index], asked(), remainingMs).then((result) => {
+          if (isFailed(result)) leave();
+          ended(result);
+        });
+        return () => false;
       },
       leave,
+      settled: () => undefined,
     };
   }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.js';
-import type { Channel } from '../wire/channel.js';
+import type { Channel } from './channel.js';
 
 /** Bounds of one message. */
 export interface BatchLimits {
@@ -47,6 +47,20 @@ export class BatchSender<Item, Message> {
     this.#clock.soon(() => {
       void this.#flush();
     });
+  }
+
+  /** Bytes of what the channel has not taken, about. */
+  get waitingBytes(): number {
+    return this.#bytes.reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** Takes an item back; false where it isn't waiting: the channel has it. */
+  remove(item: Item): boolean {
+    const index = this.#items.indexOf(item);
+    if (index < 0) return false;
+    this.#items.splice(index, 1);
+    this.#bytes.splice(index, 1);
+    return true;
   }
 
   async #flush(): Promise<void> {
