@@ -15,7 +15,17 @@ const shells: Readonly<Record<string, readonly string[]>> = {
     ...['runtime', 'service', 'registry-machine', 'tracing', 'replay', 'group', 'status-call'],
   ],
   chain: [
-    ...['runtime', 'service', 'objects', 'node-store', 'open-store', 'pending', 'requests'],
+    ...[
+      'runtime',
+      'service',
+      'objects',
+      'state-scan',
+      'state-chunk',
+      'node-store',
+      'open-store',
+      'pending',
+      'requests',
+    ],
     ...['sessions', 'forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay', 'tracing'],
     ...['hop-store', 'state-hash'],
   ],

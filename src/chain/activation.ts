@@ -1,5 +1,6 @@
 import { equalBytes } from '../base/bytes.js';
 import { MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
+import { isDamaged } from './compare.js';
 import { headerTo } from './header.js';
 import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
 import { askForPromises, holdsNewlyJoining, owesAgainst } from './promise.js';
@@ -60,8 +61,10 @@ function isOfAnotherStore(view: View, self: NodeIdentity): boolean {
 }
 
 /** R2: out of the view. Stops answering under this incarnation for ever and tells the others so. */
-function remove(turn: Turn, why: string, wipe = false): void {
+function remove(turn: Turn, why: string, isStrange = false): void {
   const { state } = turn;
+  // R18: those that serve now have all that is committed, and this store hasn't any more.
+  const wipe = isStrange || isDamaged(state);
   turn.emit({ type: 'Removed' });
   refuseWaitingWrites(turn);
   refuseWaitingReads(turn);

@@ -1,5 +1,14 @@
 import type { PeerMessage } from '../gen/keychaindb/v1/chain.js';
 import { onViewPersisted, showView, tryActivate } from './activation.js';
+import {
+  compareOnTick,
+  onDamageFound,
+  onRangeHashed,
+  onRangeRead,
+  onRangeRolled,
+  onStateAnswer,
+  onStateQuery,
+} from './compare.js';
 import type { ChainEvent } from './events.js';
 import type { StoreChanges } from './fold.js';
 import { headerTo, isForMe } from './header.js';
@@ -82,6 +91,18 @@ export function step(state: NodeState, input: ChainInput, changes?: StoreChanges
     case 'SnapshotInstalled':
       onInstalled(turn, input.session, input.ledger);
       break;
+    case 'RangeRead':
+      onRangeRead(turn, input.nonce, input.range, input.now);
+      break;
+    case 'RangeHashed':
+      onRangeHashed(turn, input.asked, input.hash);
+      break;
+    case 'RangeRolled':
+      onRangeRolled(turn, input.nonce, input.theirs, input.own, input.now);
+      break;
+    case 'DamageFound':
+      onDamageFound(turn, input.what);
+      break;
   }
   return turn;
 }
@@ -99,6 +120,7 @@ function onTick(turn: Turn, now: number, wall: number): void {
   repeatLateQuery(turn, now);
   askTail(turn, now);
   expireSessions(turn, wall);
+  compareOnTick(turn, now);
 }
 
 /** A suspended machine stops the monotonic clock: what it promised itself means nothing after it. */
@@ -146,6 +168,12 @@ function onPeerSaid(turn: Turn, message: PeerMessage, now: number): void {
       return;
     case 'stopped':
       onStopped(turn, from, message.message.value.seenEpoch, now);
+      return;
+    case 'stateQuery':
+      onStateQuery(turn, from, header.epoch, message.message.value);
+      return;
+    case 'stateAnswer':
+      onStateAnswer(turn, from, header.epoch, message.message.value, now);
       return;
     case 'view': // The shell persists it first and hands it over as ViewPersisted.
     case undefined:

@@ -1,6 +1,7 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { EntryId, SnapshotBase } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
+import type { ComparisonEvent, StoreDamage } from './comparison.js';
 import type { LogMark } from './kept.js';
 import type { Ledger } from './state.js';
 import type { Name } from './views.js';
@@ -61,4 +62,7 @@ export type ChainEvent =
   | { readonly type: 'DownClosed' }
   /** The tail has the token of its epoch; authority comes when it has committed through `through` (R7). */
   | { readonly type: 'TokenReceived'; readonly through: number }
-  | { readonly type: 'AuthorityTaken' };
+  | { readonly type: 'AuthorityTaken' }
+  /** Something is wrong with a store (R18). */
+  | { readonly type: 'DamageFound'; readonly damage: StoreDamage }
+  | ComparisonEvent;

@@ -1,6 +1,7 @@
 import { assert, unreachable } from '../base/assert.js';
 import { MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { origin } from '../log/event-log.js';
+import { type ComparisonEvent, evolveComparison } from './comparison.js';
 import type { ChainEvent } from './events.js';
 import { commitThrough, cutSuffix, emptyLedger, type StoreChanges, stageBlock } from './fold.js';
 import { everythingKept } from './kept.js';
@@ -58,6 +59,18 @@ export function evolve(state: NodeState, event: ChainEvent, changes?: StoreChang
       });
       state.kept = { ...state.kept, start: event.through };
       break;
+    case 'DamageFound':
+      state.damage = event.damage;
+      break;
+    case 'RoundBegan':
+    case 'RangeRead':
+    case 'RangeAsked':
+    case 'RangeAgreed':
+    case 'RangeDiffered':
+    case 'RoundEqual':
+    case 'RoundEnded':
+      state.comparison = evolveComparison(state.comparison, event);
+      break;
     default:
       evolvePeers(state, event);
   }
@@ -79,7 +92,9 @@ type PeerEvent = Exclude<
       | 'TokenReceived'
       | 'AuthorityTaken'
       | 'BaseMade'
-      | 'LogDropped';
+      | 'LogDropped'
+      | 'DamageFound'
+      | ComparisonEvent['type'];
   }
 >;
 
@@ -228,6 +243,9 @@ function activate(state: NodeState, view: View, now: number): void {
   state.down = undefined;
   state.upHeardAt = now;
   state.authorityAt = undefined;
+  // R18: what a neighbour has said was of the epoch before.
+  state.comparison = { ...state.comparison, round: undefined };
+  if (state.damage !== undefined && state.damage.outlier !== '') state.damage = undefined;
   // R8: a tail with authority that stays the tail goes on answering.
   state.authority = state.authority && isTail(view, state.self);
   renewNeeded(state, now);

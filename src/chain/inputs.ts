@@ -2,6 +2,8 @@ import type { FollowDown, FollowUp, PeerMessage } from '../gen/keychaindb/v1/cha
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
+import type { AskedRange } from './compare.js';
+import type { RangeHash, StateRange } from './comparison.js';
 import type { LogMark } from './kept.js';
 import type {
   ReadAnswer,
@@ -67,7 +69,31 @@ export type ChainInput =
       readonly session: number;
       readonly ledger: Ledger;
       readonly now: number;
-    };
+    }
+  /** The part of the own state that a round is about; undefined: it could not be read (R18). */
+  | {
+      readonly type: 'RangeRead';
+      readonly nonce: number;
+      readonly range: StateRange | undefined;
+      readonly now: number;
+    }
+  /** The part that a neighbour asked about. */
+  | {
+      readonly type: 'RangeHashed';
+      readonly asked: AskedRange;
+      readonly hash: RangeHash | undefined;
+      readonly now: number;
+    }
+  /** The own part, at the entry that the neighbour's answer names. */
+  | {
+      readonly type: 'RangeRolled';
+      readonly nonce: number;
+      readonly theirs: RangeHash;
+      readonly own: RangeHash | undefined;
+      readonly now: number;
+    }
+  /** A record of the own store is damaged. */
+  | { readonly type: 'DamageFound'; readonly what: string; readonly now: number };
 
 /** Things to do, after the events of the same step are as durable as they have to be. */
 export type ChainEffect =
@@ -115,6 +141,12 @@ export type ChainEffect =
   | { readonly type: 'answerWrite'; readonly token: Token; readonly answer: WriteAnswer }
   /** Load the object again and come back with it. */
   | { readonly type: 'readAgain'; readonly read: ReadRequest }
+  /** Read the next part of the state for a round. */
+  | { readonly type: 'readRange'; readonly nonce: number; readonly from: Uint8Array }
+  /** Hash a part of the state for a neighbour. */
+  | { readonly type: 'hashRange'; readonly asked: AskedRange }
+  /** Hash what was read as it was at the entry that the neighbour's answer names. */
+  | { readonly type: 'rollRange'; readonly nonce: number; readonly theirs: RangeHash }
   /** Something that a heartbeat says has changed in a way that coordinators wait for. */
   | { readonly type: 'beat' }
   /** This incarnation is over; `wipe`: its store can't be reconciled and starts from nothing. */

@@ -65,6 +65,19 @@ export function nodeMetrics(options: NodeMetricsOptions): void {
   gauge('active_epoch', 'The epoch that this node takes part in; 0: none.', (s) => {
     return s.active?.epoch ?? 0;
   });
+  gauge(
+    'state_compared_revision',
+    'The whole state was equal to the predecessor’s since; 0: not yet.',
+    (s) => {
+      return s.comparison.through;
+    },
+  );
+  gauge('state_differs', '1 where a neighbour’s state was found to be another one.', (s) => {
+    return s.damage !== undefined && s.damage.outlier !== '' ? 1 : 0;
+  });
+  gauge('store_damaged', '1 where a record of this store can’t be read.', (s) => {
+    return s.damage?.outlier === '' ? 1 : 0;
+  });
   gauge('serving', '1 where this node is a serving member.', (s) => {
     return !s.removed && s.active !== undefined && servesIn(s.active, s.self) ? 1 : 0;
   });

@@ -19,9 +19,11 @@ import type { EventLog } from '../log/event-log.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import type { OperationLimits } from '../wire/validate.js';
 import type { CompactionOptions } from './compaction.js';
+import type { ComparePace } from './comparison.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
 import type { HotObjects } from './hot-objects.js';
+import type { Queue } from './queues.js';
 import type { NodeState } from './state.js';
 import type { NodeTelemetry, NodeTracing } from './tracing.js';
 
@@ -52,6 +54,8 @@ export interface NodeOptions {
     readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
   };
   readonly limits: OperationLimits;
+  /** How neighbours compare their states. */
+  readonly compare?: ComparePace;
   /** Bytes of objects that are kept in memory; 0: none. */
   readonly objectCacheBytes?: number;
   /** How far its log may grow, and how slowly it is made shorter. */
@@ -61,13 +65,6 @@ export interface NodeOptions {
   readonly fatal: (error: unknown) => void;
   /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
   readonly notice?: (text: string) => void;
-}
-
-/** A queue and its bound. */
-export interface Queue {
-  readonly name: string;
-  readonly length: number;
-  readonly limit: number;
 }
 
 /** Why an incarnation is over; `wipe`: its store starts from nothing. */

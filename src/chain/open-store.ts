@@ -45,13 +45,22 @@ export async function openStore(options: OpenStoreOptions): Promise<EventLog> {
       `${what}. ${id} is the last that served this chain, or its view can't be read: nothing was changed. Bring another member's store back; to give this one up, move the folder away`,
     );
   }
+  const log = await emptyDamaged(opened.log, what, options);
+  notice(`${what}. It was emptied and is synced anew from the chain`);
+  return log;
+}
+
+/** As emptyStore. Throws KeychainError CORRUPT where only the next start can: `what` says what is wrong. */
+export async function emptyDamaged(
+  log: EventLog,
+  what: string,
+  { folder, id, fatal, emptyAtNextOpen }: Omit<OpenStoreOptions, 'notice'>,
+): Promise<EventLog> {
   try {
-    const log = await emptyStore(opened.log, folder, fatal);
-    notice(`${what}. It was emptied and is synced anew from the chain`);
-    return log;
+    return await emptyStore(log, folder, fatal);
   } catch (error) {
     // The binding can't scan a damaged table, nor close a store that has one: the next start empties it.
-    await options.emptyAtNextOpen(await leaseLimit(folder));
+    await emptyAtNextOpen(await leaseLimit(folder));
     throw new KeychainError(
       'CORRUPT',
       `${what}. It can't be emptied while it is open: start ${id} again, and it is, and is synced anew from the chain`,

@@ -38,6 +38,9 @@ export function heartbeatOf(
     stagedKeys: ledger.dirty.size,
     leaseMs: leaseLeft(state, now),
     version: '',
+    damage: state.damage?.what ?? '',
+    outlier: state.damage?.outlier ?? '',
+    comparedRevision: state.comparison.through,
   };
 }
 

@@ -94,19 +94,19 @@ export class Requests {
 
   #load(reads: readonly ReadRequest[]): void {
     const end = this.#objects.hold();
-    const loaded = reads.map(async (read): Promise<Read> => {
-      return { ...read, stored: await this.#objects.load(read.key) };
+    const loaded = reads.map(async (read): Promise<Read | undefined> => {
+      try {
+        return { ...read, stored: await this.#objects.load(read.key) };
+      } catch (error) {
+        // The others of the batch have nothing to do with it.
+        this.#notLoaded(read.token, error);
+        return undefined;
+      }
     });
-    Promise.all(loaded).then(
-      (all) => {
-        this.#handReads(all);
-        end();
-      },
-      (error: unknown) => {
-        for (const { token } of reads) this.#pending.fail(token, KeychainError.from(error));
-        end();
-      },
-    );
+    void Promise.all(loaded).then((all) => {
+      this.#handReads(all.filter((read) => read !== undefined));
+      end();
+    });
   }
 
   #write(token: Token, operation: Operation, now: number): void {
@@ -153,9 +153,17 @@ export class Requests {
       (error: unknown) => {
         this.#loadingBytes -= bytes;
         write.end?.();
-        this.#pending.fail(token, KeychainError.from(error));
+        this.#notLoaded(token, error);
       },
     );
+  }
+
+  /** A record that is damaged stays so: the core hears of it. */
+  #notLoaded(token: Token, thrown: unknown): void {
+    const error = KeychainError.from(thrown);
+    this.#pending.fail(token, error);
+    if (error.reason !== 'CORRUPT') return;
+    this.#give({ type: 'DamageFound', what: error.message, now: this.#clock.monotonic() });
   }
 
   #collect(write: Write): void {

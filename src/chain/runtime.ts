@@ -1,4 +1,5 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
+import { toHex } from '../base/bytes.js';
 import { type Cancel, type Clock, every } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { objectCacheBytesDefault } from '../base/limits.js';
@@ -20,6 +21,7 @@ import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor } from '../wire/channel.js';
 import { validateOperation } from '../wire/validate.js';
 import { Compaction, compactionDefault } from './compaction.js';
+import { comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
@@ -30,19 +32,20 @@ import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
 import { Installer } from './install.js';
-import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
-import type { NodeHandle, NodeOptions, Queue, Removal } from './node.js';
+import type { NodeHandle, NodeOptions, Removal } from './node.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
+import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
 import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
+import { StateScan } from './state-scan.js';
 import { NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
 
@@ -69,6 +72,7 @@ class NodeRuntime implements NodeHandle {
   readonly #requests: Requests;
   readonly #peers: Peers;
   readonly #links: Links;
+  readonly #scan: StateScan;
   readonly #heartbeats: Heartbeats;
   readonly #compaction: Compaction;
   readonly #installer: Installer;
@@ -92,8 +96,12 @@ class NodeRuntime implements NodeHandle {
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
+    const { compare = comparePaceDefault } = options;
     const now = clock.monotonic();
-    this.state = startState(identity, chainId, timing, now, remembered, compaction.bounds);
+    this.state = startState(identity, chainId, timing, now, remembered, {
+      pace: compare,
+      bounds: compaction.bounds,
+    });
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
@@ -112,9 +120,11 @@ class NodeRuntime implements NodeHandle {
     this.#peers = new Peers(options.peers);
     const { share } = compaction;
     this.#links = new Links(this.state, log, options.links, clock, give, this.#hops, share);
-    this.#compaction = new Compaction(this.state, log, clock, compaction, give, (error) =>
-      options.notice?.(`the log can't be made shorter: ${KeychainError.from(error).message}`),
-    );
+    this.#compaction = new Compaction(this.state, log, clock, compaction, give, (error) => {
+      const { reason, message: what } = KeychainError.from(error);
+      options.notice?.(`the log can't be made shorter: ${what}`);
+      if (reason === 'CORRUPT') give({ type: 'DamageFound', what, now: clock.monotonic() });
+    });
     this.#installer = new Installer({
       log,
       objects: this.#objects,
@@ -123,6 +133,7 @@ class NodeRuntime implements NodeHandle {
       raiseFormat: () => compaction.raiseFormat?.(),
       failed: (why) => this.#over({ wipe: true, why, above: 0 }),
     });
+    this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -192,18 +203,7 @@ class NodeRuntime implements NodeHandle {
   }
 
   get queues(): readonly Queue[] {
-    const { ledger, waiting } = this.state;
-    return [
-      { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
-      { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
-      {
-        name: 'parked_reads',
-        length: waiting.unleased.length + waiting.parked.length,
-        limit: parkedReadsMax,
-      },
-      { name: 'collecting_bytes', length: this.#requests.collectingBytes, limit: stagedBytesMax },
-      { name: 'link_window_bytes', length: this.#links.windowBytes, limit: linkWindowBytesMax },
-    ];
+    return queuesOf(this.state, this.#requests.collectingBytes, this.#links.windowBytes);
   }
 
   get events$(): Observable<ChainEvent> {
@@ -367,6 +367,11 @@ class NodeRuntime implements NodeHandle {
       case 'completeInstall':
         this.#installer.complete(effect.session);
         break;
+      case 'readRange':
+      case 'hashRange':
+      case 'rollRange':
+        this.#scan.perform(effect);
+        break;
       default:
         this.#links.perform(effect);
     }
@@ -396,7 +401,9 @@ class NodeRuntime implements NodeHandle {
     if (push.view !== undefined) this.#showView(push.view);
     if (push.gone) {
       const why = 'the coordinators have given this incarnation up';
-      this.#over({ wipe: false, why, above: push.newestIncarnation });
+      const removal = { wipe: false, why, above: push.newestIncarnation };
+      // A view that is on its way to the disk comes first: it may say that the store is to be emptied (R18).
+      void this.#log.settled().then(() => this.#over(removal));
     }
   }
 
@@ -408,7 +415,7 @@ class NodeRuntime implements NodeHandle {
       this.#guarded(() => {
         throw new KeychainError(
           'BAD_REQUEST',
-          `this node's data folder belongs to cluster ${hex(seen.clusterId)}; the coordinators are of cluster ${hex(view.clusterId)}: use another --data-dir or other --coordinators`,
+          `this node's data folder belongs to cluster ${toHex(seen.clusterId)}; the coordinators are of cluster ${toHex(view.clusterId)}: use another --data-dir or other --coordinators`,
         );
       });
       return;
@@ -473,8 +480,4 @@ class NodeRuntime implements NodeHandle {
     await Promise.all([this.#compaction.close(), this.#installer.close()]);
     await this.#log.settled();
   }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

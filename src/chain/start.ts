@@ -1,5 +1,6 @@
 import { promiseMs } from '../base/timing.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { type ComparePace, comparePaceDefault, emptyComparison } from './comparison.js';
 import { emptyLedger } from './fold.js';
 import { everythingKept, type Kept, type LogBounds } from './kept.js';
 import { logBoundsDefault } from './limits.js';
@@ -21,7 +22,10 @@ export function startState(
   timing: NodeTiming,
   now: number,
   remembered: Remembered = {},
-  bounds: LogBounds = logBoundsDefault,
+  {
+    pace = comparePaceDefault,
+    bounds = logBoundsDefault,
+  }: { readonly pace?: ComparePace; readonly bounds?: LogBounds } = {},
 ): NodeState {
   const leaseMaxMs = remembered.leaseMaxMs ?? 0;
   const { seen } = remembered;
@@ -59,6 +63,8 @@ export function startState(
     authorityAt: undefined,
     waiting: { writes: new Map(), unleased: [], parked: [], query: undefined, queries: [] },
     nextNonce: 1,
+    comparison: emptyComparison(pace, now),
+    damage: undefined,
     counters: { queriesAnswered: 0, queriesSent: 0 },
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,

@@ -1,5 +1,6 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { ChainRecord, EntryId, Envelope, Outcome } from '../gen/keychaindb/v1/log.js';
+import type { Comparison, StoreDamage } from './comparison.js';
 import type { Kept, LogBounds } from './kept.js';
 import type { ReadRequest, Token } from './messages.js';
 import type { Spans } from './spans.js';
@@ -207,6 +208,10 @@ export interface NodeState {
     queries: { readonly from: Name; readonly nonce: number; readonly epoch: number }[];
   };
   nextNonce: number;
+  /** R18: comparing the state with the neighbours'. */
+  comparison: Comparison;
+  /** What is wrong with this store, or with another's, as far as this node has found. */
+  damage: StoreDamage | undefined;
   readonly counters: Counters;
   /** Clocks at the last tick, to notice a suspended machine. */
   lastTick: { readonly now: number; readonly wall: number } | undefined;

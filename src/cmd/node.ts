@@ -6,7 +6,7 @@ import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
 import type { NodeHandle } from '../chain/node.js';
-import { emptyStore, openStore } from '../chain/open-store.js';
+import { emptyDamaged, type OpenStoreOptions, openStore } from '../chain/open-store.js';
 import { startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvHandler, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
@@ -30,7 +30,9 @@ import { startHealthServer } from './health-server.js';
 import {
   type CacheFlags,
   type CompactionFlags,
+  type CompareFlags,
   compactionOf,
+  comparePaceOf,
   type LimitFlags,
   limitsOf,
   type TimingFlags,
@@ -46,6 +48,7 @@ export interface NodeFlags
     LimitFlags,
     CacheFlags,
     CompactionFlags,
+    CompareFlags,
     TelemetryFlags {
   readonly id: string;
   readonly listen: string;
@@ -119,13 +122,14 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     if (signal === 'SIGTERM' && current !== undefined)
       await leave(current, flags, handshake, logger);
   });
-  let log = await openStore({
+  const store: OpenStoreOptions = {
     folder,
     id,
     fatal: die,
     notice: (text) => logger.warn(text),
     emptyAtNextOpen: (keep) => RocksEngine.emptyAtNextOpen(dataDir, keep),
-  });
+  };
+  let log = await openStore(store);
   announce(logger, listener.address, http.address);
   telemetry.begin();
   let above = 0;
@@ -159,6 +163,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
         ...compactionOf(flags),
         raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(die),
       },
+      compare: comparePaceOf(flags),
       objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
       notice: (text) => {
@@ -173,6 +178,10 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     });
     current = handle;
     const serving = handle.events$.subscribe((event) => {
+      if (event.type === 'DamageFound') {
+        const { what, outlier } = event.damage;
+        logger.error({ outlier }, outlier === '' ? `damaged: ${what}` : what);
+      }
       if (event.type !== 'Activated') {
         const isRare = rareEvents.has(event.type);
         if (isRare && logger.isLevelEnabled('debug')) logger.debug({ event }, event.type);
@@ -192,7 +201,7 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
     const how = removal.wipe ? ' from an empty store' : '';
     logger.warn(`${removal.why}; starting anew${how}`);
     above = removal.above;
-    if (removal.wipe) log = await emptyStore(log, folder, die);
+    if (removal.wipe) log = await emptyDamaged(log, removal.why, store);
   }
   await listener.close();
   connections.close();

@@ -6,6 +6,7 @@ import {
 } from '../base/limits.js';
 import { type Timing, timingDefault } from '../base/timing.js';
 import type { CompactionOptions } from '../chain/compaction.js';
+import { type ComparePace, comparePaceDefault } from '../chain/comparison.js';
 import { compactionShareDefault, logBoundsDefault } from '../chain/limits.js';
 import type { OperationLimits } from '../wire/validate.js';
 
@@ -57,16 +58,20 @@ export function initialCluster(text: string): ReadonlyMap<string, string> {
   return members;
 }
 
-/** "2s", "500ms" or a number of milliseconds. */
+/** "2s", "500ms" or a number of milliseconds; a minute at most. */
 export function duration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
-  if (match === null) throw new InvalidArgumentError('2s, 500ms or 1m is wanted.');
-  const unit = { ms: 1, s: 1_000, m: 60_000 }[match[2] ?? 'ms'] ?? 1;
-  const milliseconds = Number(match[1]) * unit;
+  const milliseconds = millisecondsOf(text);
   if (milliseconds < 1 || milliseconds > 60_000) {
     throw new InvalidArgumentError('1ms to 60s is wanted.');
   }
   return milliseconds;
+}
+
+function millisecondsOf(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('2s, 500ms or 1m is wanted.');
+  const unit = { ms: 1, s: 1_000, m: 60_000 }[match[2] ?? 'ms'] ?? 1;
+  return Number(match[1]) * unit;
 }
 
 export interface TimingFlags {
@@ -117,6 +122,43 @@ export function addTimingFlags(command: Command): Command {
 export function timingOf(flags: TimingFlags): Timing {
   const { heartbeatMs, detectionMs, leaseMs, drift, electionMs } = flags;
   return { heartbeatMs, detectionMs, leaseMs, drift, electionMs };
+}
+
+export interface CompareFlags {
+  readonly compareInterval: number;
+  readonly compareShare: number;
+}
+
+/** Of nodes. */
+export function addCompareFlags(command: Command): Command {
+  return command
+    .addOption(
+      flag(
+        '--compare-interval <time>',
+        'pause before the state is compared with the predecessor’s once more',
+      )
+        .argParser((text) => {
+          const milliseconds = millisecondsOf(text);
+          if (milliseconds < 1 || milliseconds > 86_400_000) {
+            throw new InvalidArgumentError('1ms to 1440m is wanted.');
+          }
+          return milliseconds;
+        })
+        .default(comparePaceDefault.intervalMs),
+    )
+    .addOption(
+      flag('--compare-share <part>', 'part of the time that comparing states takes; 0: never')
+        .argParser((text) => {
+          const value = Number(text);
+          if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('0 to 1 is wanted.');
+          return value;
+        })
+        .default(comparePaceDefault.share),
+    );
+}
+
+export function comparePaceOf({ compareInterval, compareShare }: CompareFlags): ComparePace {
+  return { ...comparePaceDefault, intervalMs: compareInterval, share: compareShare };
 }
 
 export interface LimitFlags {

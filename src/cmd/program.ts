@@ -14,6 +14,7 @@ import type { NodeFlags } from './node.js';
 import {
   addCacheFlags,
   addCompactionFlags,
+  addCompareFlags,
   addLimitFlags,
   addTimingFlags,
   flag,
@@ -176,7 +177,8 @@ function node(): Command {
     .addOption(
       flag('--join', 'ask to be a member; else it waits until `chain add` names it').default(false),
     );
-  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command))));
+  addCompareFlags(addTimingFlags(coordinatorsFlag(command)));
+  const withLimits = addCacheFlags(addLimitFlags(command));
   return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: NodeFlags) => {
     const { runNode } = await import('./node.js');
     await runNode(flags);

@@ -88,6 +88,7 @@ export function detect(
     look.idleMember() ??
     look.severedMember() ??
     look.stuckMember() ??
+    look.damagedMember() ??
     look.reported() ??
     look.nextToSync()
   );
@@ -129,6 +130,9 @@ export function nodesHeard(
     bootWaitMs: beat.bootWaitMs,
     silentPeers: beat.silentPeers,
     version: beat.version,
+    damage: beat.damage,
+    outlier: beat.outlier,
+    comparedRevision: beat.comparedRevision,
     stuckMs: beat.stuckMs,
     idleMs: beat.activeEpoch < epoch ? Math.max(1, Math.floor(now - state.viewSince)) : 0,
   }));
@@ -399,6 +403,30 @@ class Look {
     if (!isWell) return undefined;
     const stuck = this.#registry.view.members.findLast((m) => stuckMs(m) >= stuckMsMax);
     return stuck === undefined ? undefined : this.#evict(stuck);
+  }
+
+  /**
+   * R18: a member whose store is damaged, or whose state is not that of the others, goes, and is synced anew; never
+   * while nobody else serves whose records can be read.
+   */
+  damagedMember(): RegistryCommand | undefined {
+    const { view } = this.#registry;
+    const beatOf = (m: Member): NodeHeartbeat | undefined =>
+      this.#hears(m) ? this.#state.heard.get(m.id)?.beat : undefined;
+    const isUnreadable = (m: Member): boolean => {
+      const beat = beatOf(m);
+      return beat !== undefined && beat.damage !== '' && beat.outlier === '';
+    };
+    const outliers = view.members.flatMap((m) => {
+      const beat = beatOf(m);
+      return beat?.activeEpoch === view.epoch && beat.outlier !== '' ? [beat.outlier] : [];
+    });
+    const damaged =
+      view.members.findLast(isUnreadable) ??
+      view.members.findLast(({ id }) => outliers.includes(id));
+    if (damaged === undefined) return undefined;
+    const isCopied = this.#serving.some((m) => m !== damaged && this.#hears(m) && !isUnreadable(m));
+    return isCopied ? this.#evict(damaged) : undefined;
   }
 
   /** R9: the tail's report of exactly this epoch. */

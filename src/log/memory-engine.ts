@@ -177,6 +177,17 @@ export class MemoryEngine implements StorageEngine {
     return true;
   }
 
+  /** Damage that no checksum sees: another value, synced. */
+  replace(key: Uint8Array, value: Uint8Array): void {
+    this.#apply({ key: text(key), value });
+    this.#durable.set(text(key), value);
+  }
+
+  /** What stands there now, synced or not. */
+  peek(key: Uint8Array): Uint8Array | undefined {
+    return this.#values.get(text(key));
+  }
+
   /** Damage: a hole in synced data. */
   lose(key: Uint8Array): void {
     this.#apply({ key: text(key), value: undefined });

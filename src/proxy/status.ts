@@ -45,6 +45,12 @@ export interface NodeRow {
   readonly activeEpoch: string | null;
   readonly silentMs: number | null;
   readonly silentPeers: readonly string[];
+  /** What is wrong with a store; '' where nothing is known. */
+  readonly damage: string;
+  /** The member whose state is another one than the others'; '' where `damage` is of the own store. */
+  readonly outlier: string;
+  /** The whole state was equal to the predecessor's at this revision or later ones; '0': not compared yet. */
+  readonly comparedRevision: string | null;
   readonly version: string;
 }
 
@@ -82,7 +88,9 @@ export interface Problem {
     | 'node-idle'
     | 'disk-stuck'
     | 'peers-apart'
-    | 'version-unknown';
+    | 'version-unknown'
+    | 'store-damaged'
+    | 'state-differs';
   readonly id: string;
   readonly message: string;
   readonly command: string;
@@ -144,6 +152,9 @@ function nodeRow(
     activeEpoch: heard === undefined ? null : String(heard.activeEpoch),
     silentMs: heard?.silentMs ?? null,
     silentPeers: heard?.silentPeers ?? [],
+    damage: heard?.damage ?? '',
+    outlier: heard?.outlier ?? '',
+    comparedRevision: heard === undefined ? null : String(heard.comparedRevision),
     version: heard?.version ?? '',
   };
 }
@@ -231,10 +242,34 @@ function chainProblems({ view, nodes }: ChainStatusResponse): readonly Problem[]
     });
   }
   for (const member of [...members, ...(view?.others ?? [])]) {
-    const found = memberProblem(member, heardOf(member, nodes), members);
+    const heard = heardOf(member, nodes);
+    const found = memberProblem(member, heard, members);
     if (found !== undefined) problems.push(found);
+    if (heard !== undefined && heard.damage !== '') {
+      problems.push(damageProblem(heard, serving > 1 || !isServing(member)));
+    }
   }
   return problems;
+}
+
+/** It mends itself where another copy serves. */
+function damageProblem({ id, damage, outlier }: NodeStatus, isCopied: boolean): Problem {
+  if (outlier !== '') {
+    return {
+      ...{ kind: 'state-differs', id: outlier, passing: true },
+      message: `${id} found: ${damage}`,
+      command: `wait: ${outlier} is taken out and synced anew; should it come again: keychaindb log diff`,
+    };
+  }
+  return {
+    ...{ kind: 'store-damaged', id, passing: isCopied },
+    message: isCopied
+      ? `${id} has a damaged store: ${damage}`
+      : `${id} has a damaged store, and is the last that serves: ${damage}`,
+    command: isCopied
+      ? 'wait: it is taken out and synced anew'
+      : 'keychaindb chain add ID HOST:PORT: when another one serves, this one is synced anew',
+  };
 }
 
 function refusals({ refused }: ChainStatusResponse): readonly Problem[] {

@@ -1,5 +1,6 @@
 import { toMapKey } from '../../src/base/bytes.js';
 import { promiseMs } from '../../src/base/timing.js';
+import { comparePaceDefault, type RangeHash } from '../../src/chain/comparison.js';
 import { step } from '../../src/chain/core.js';
 import { emptyLedger, type StoreChanges } from '../../src/chain/fold.js';
 import type { ChainEffect, ChainInput } from '../../src/chain/inputs.js';
@@ -10,6 +11,7 @@ import type { KeyValue, ReadAnswer, WriteAnswer } from '../../src/chain/messages
 import { cutAfter } from '../../src/chain/spans.js';
 import { startState } from '../../src/chain/start.js';
 import type { NodeState } from '../../src/chain/state.js';
+import { stateEnd } from '../../src/chain/state-chunk.js';
 import type { Member, View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { EntryId, RequestId } from '../../src/gen/keychaindb/v1/log.js';
@@ -99,6 +101,10 @@ export class PureCluster {
   hold: (packet: Packet) => boolean = () => false;
   /** Nodes whose disk doesn't sync until `sync` is called. */
   readonly slowDisks = new Set<string>();
+  /** How often nodes that are started from here on compare their states. */
+  pace = comparePaceDefault;
+  /** What a node's state is, where it isn't what the log says. */
+  readonly altered = new Map<string, string>();
   #packets: Packet[] = [];
   #token = 1;
   #seq = 1;
@@ -111,7 +117,9 @@ export class PureCluster {
       storeId: new TextEncoder().encode(`store-${id}`),
       address: id,
     };
-    const node = new PureNode(startState(self, 1, timing, this.now - promise));
+    const node = new PureNode(
+      startState(self, 1, timing, this.now - promise, {}, { pace: this.pace }),
+    );
     this.nodes.set(id, node);
     return node;
   }
@@ -370,6 +378,37 @@ export class PureCluster {
       case 'stop':
         node.stopped = effect;
         break;
+      default:
+        this.#scan(id, node, effect);
+    }
+  }
+
+  /** A state is one range, and hashes to what it is and the entry that it is of. */
+  #scan(id: string, { state }: PureNode, effect: ChainEffect): void {
+    const hashed = (at: EntryId, to: Uint8Array): RangeHash => {
+      return { at, to, hash: `${this.altered.get(id) ?? ''} ${at.index}` };
+    };
+    const { watermark } = state.ledger;
+    switch (effect.type) {
+      case 'readRange': {
+        const { nonce, from } = effect;
+        const range = { from, to: stateEnd, isLast: true, through: watermark };
+        this.#send(id, id, 'range', (now) => ({ type: 'RangeRead', nonce, range, now }));
+        break;
+      }
+      case 'hashRange': {
+        const { asked } = effect;
+        const at = watermark.index > asked.atLeast.index ? watermark : asked.atLeast;
+        const hash = hashed(at, asked.to);
+        this.#send(id, id, 'hash', (now) => ({ type: 'RangeHashed', asked, hash, now }));
+        break;
+      }
+      case 'rollRange': {
+        const { nonce, theirs } = effect;
+        const own = hashed(theirs.at, theirs.to);
+        this.#send(id, id, 'roll', (now) => ({ type: 'RangeRolled', nonce, theirs, own, now }));
+        break;
+      }
       default:
     }
   }

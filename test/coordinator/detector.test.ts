@@ -65,6 +65,9 @@ const beat = (id: string, more: Partial<NodeHeartbeat> = {}): NodeHeartbeat => (
   stuckMs: 0,
   join: false,
   report: undefined,
+  damage: '',
+  outlier: '',
+  comparedRevision: 0,
   ...more,
 });
 
@@ -460,6 +463,38 @@ t.test(
     t.equal(look(['a'], 0), 'startSync f at 5', 'a chain of one needs another');
   },
 );
+
+t.test('a member whose store is damaged is taken out, while another one can be read', async (t) => {
+  const look = (members: RegistryState, beats: Readonly<Record<string, Partial<NodeHeartbeat>>>) =>
+    leader(
+      members,
+      members.view.members.map(({ id }) => [beat(id, beats[id]), 0] as const),
+    ).look();
+  const damage = 'record o/k';
+  t.equal(look(chain, { a: { damage } }), 'evict a at 5', 'the head as well');
+  t.equal(look(registry([serving('a')]), { a: { damage } }), '', 'the last one stays');
+  const joins = registry([serving('a'), member('b', MemberState.JOINING)]);
+  t.equal(look(joins, { a: { damage } }), '', 'one that joins is no copy yet');
+  t.equal(look(chain, { a: { damage }, b: { damage } }), 'evict b at 5');
+  t.equal(look(chain, { a: { damage }, b: { damage }, c: { damage } }), '', 'all are');
+});
+
+t.test('the one whose state differs is taken out, on the word of who found it', async (t) => {
+  const look = (beats: Readonly<Record<string, Partial<NodeHeartbeat>>>) =>
+    leader(
+      chain,
+      ['a', 'b', 'c'].map((id) => [beat(id, beats[id]), 0] as const),
+    ).look();
+  const found = { damage: 'its state differs', outlier: 'b' };
+  t.equal(look({ b: found }), 'evict b at 5');
+  t.equal(look({ c: found }), 'evict b at 5');
+  const before = { activeEpoch: 4 };
+  const early = { a: before, b: before, c: { ...found, ...before } };
+  t.equal(look(early), '', 'a word of an earlier epoch');
+  t.equal(look({ c: { ...found, outlier: 'x' } }), '', 'nobody of this chain');
+  const damage = 'record o/k';
+  t.equal(look({ a: { damage }, c: { damage }, b: found }), 'evict c at 5', 'damage first');
+});
 
 t.test('a member whose disk is stuck is taken out, where another one is well', async (t) => {
   const look = (stuck: Readonly<Record<string, number>>) =>

@@ -24,7 +24,7 @@ function node(id: string, dataDir: string, protocol: { major: number; minor: num
     ...{ id, dataDir, listen: '127.0.0.1:0', http: '127.0.0.1:0', join: true },
     coordinators: coordinators.map(({ grpc }) => grpc),
     ...{ keyBytesMax: keyBytesMaxDefault, valueBytesMax: valueBytesMaxDefault },
-    ...{ otlpProtocol: 'http', traceContent: 0 },
+    ...{ otlpProtocol: 'http', traceContent: 0, compareInterval: 60_000, compareShare: 0.02 },
     ...{ slow: 1_000, logLevel: 'info', objectCacheBytes: 0 },
     ...{ logBytesMax: 256 << 20, compactionShare: 0.2 },
   };

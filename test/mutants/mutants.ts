@@ -318,7 +318,59 @@ const coordinator: readonly Mutant[] = [
   },
 ];
 
+const comparison: readonly Mutant[] = [
+  one(
+    'states are compared at two entries',
+    'R18',
+    'chain/state-scan.ts',
+    'own.chunk.hashAt(this.#log, theirs.at, theirs.to)',
+    'own.chunk.hashAt(this.#log, own.chunk.range.through, theirs.to)',
+  ),
+  one(
+    'what was read is not brought to the entry that is agreed on',
+    'R18',
+    'chain/state-chunk.ts',
+    'if (blocks.length > 0) commitThrough(ledger, at, store);',
+    'if (blocks.length > 0) void [commitThrough, at, store];',
+  ),
+  {
+    name: 'what was read is taken to contain less than it may',
+    rule: 'R18',
+    edits: [
+      {
+        file: 'chain/state-chunk.ts',
+        find: 'const stored = await log.get(watermarkKey);',
+        put: 'const early = watermark(); const stored = await log.get(watermarkKey);',
+      },
+      { file: 'chain/state-chunk.ts', find: 'through: watermark(),', put: 'through: early,' },
+    ],
+  },
+  one(
+    'a difference is not seen',
+    'R18',
+    'chain/compare.ts',
+    'const isEqual = own.hash === theirs.hash;',
+    "const isEqual = own.hash !== '';",
+  ),
+  one(
+    'a store that is found damaged is emptied at once, be it the last one',
+    'R18',
+    'chain/compare.ts',
+    "  turn.emit({ type: 'DamageFound', damage: { what, outlier: '' } });",
+    `  turn.emit({ type: 'Removed' });
+  turn.effect({ type: 'stop', wipe: true, why: what });`,
+  ),
+  one(
+    'a damaged member that was taken out keeps its store',
+    'R18',
+    'chain/activation.ts',
+    'const wipe = isStrange || isDamaged(state);',
+    'const wipe = isStrange || (isDamaged(state) && state.removed && state.seen === undefined);',
+  ),
+];
+
 const chain: readonly Mutant[] = [
+  ...comparison,
   one(
     'a restart keeps its place',
     'R5, R11',

@@ -13,6 +13,7 @@ import { memberOf, viewOf } from './views.js';
 const node = (id: string, more: Partial<NodeStatus> = {}): NodeStatus => ({
   ...{ id, incarnation: 1, silentMs: 20, activeEpoch: 7, revision: 12, watermark: 12, lag: 0 },
   ...{ stagedKeys: 0, leaseMs: 800, bootWaitMs: 0, silentPeers: [], version: '0.1.0' },
+  ...{ damage: '', outlier: '', comparedRevision: 9 },
   ...{ stuckMs: 0, idleMs: 0 },
   ...more,
 });
@@ -158,3 +159,24 @@ t.test('every field and kind stands in docs/names.md', async (t) => {
   const [kinds = ''] = /readonly kind:[^;]*;/.exec(source) ?? [];
   for (const [, kind = ''] of kinds.matchAll(/'([a-z-]+)'/g)) t.ok(section.includes(kind), kind);
 });
+
+t.test('a damaged store is shown, with what becomes of it', async (t) => {
+  const serving = ['a', 'b'].map((id) => memberOf(id, MemberState.SERVING));
+  const damage = 'record o/k: its checksum is another one';
+  const one = reportOf(serving, [node('a', { damage }), node('b')]);
+  t.match(one.problems, [{ kind: 'store-damaged', id: 'a', passing: true, command: /^wait/ }]);
+  const last = reportOf(serving.slice(0, 1), [node('a', { damage })]);
+  t.match(last.problems, [{ kind: 'store-damaged', id: 'a', passing: false }]);
+  t.match(last.problems[0]?.command, /chain add/);
+});
+
+t.test(
+  'a state that differs is shown at the one that is synced anew, whoever found it',
+  async (t) => {
+    const serving = ['a', 'b', 'c'].map((id) => memberOf(id, MemberState.SERVING));
+    const found = { damage: 'its state differs from that of a', outlier: 'a' };
+    const report = reportOf(serving, [node('a'), node('b', found), node('c')]);
+    t.match(report.problems, [{ kind: 'state-differs', id: 'a', message: /^b found/ }]);
+    t.match(report.nodes, [{ comparedRevision: '9' }, { outlier: 'a' }, {}]);
+  },
+);

@@ -1,6 +1,8 @@
 import { of } from 'rxjs';
 import { type Timing, timingDefault } from '../../src/base/timing.js';
 import type { CompactionOptions } from '../../src/chain/compaction.js';
+import { type ComparePace, comparePaceDefault } from '../../src/chain/comparison.js';
+import type { ChainEvent } from '../../src/chain/events.js';
 import { logBoundsDefault } from '../../src/chain/limits.js';
 import type { NodeHandle } from '../../src/chain/node.js';
 import { emptyStore, openStore } from '../../src/chain/open-store.js';
@@ -15,6 +17,7 @@ import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
 import { type RaftHandle, startRaft } from '../../src/raft/runtime.js';
 import { Answers } from './answers.js';
+import { check } from './check.js';
 import { Coverage } from './coverage.js';
 import { Ghost } from './ghost.js';
 import { Network } from './network.js';
@@ -35,6 +38,8 @@ export interface ClusterOptions {
   readonly trace?: (line: string) => void;
   /** Of nodes; else by chance, small in most runs, so that logs lose their beginnings. */
   readonly compaction?: CompactionOptions;
+  /** Milliseconds between two passes of nodes that compare their states. */
+  readonly compareMs?: number;
   /** Clients have their operations traced. */
   readonly isTraced?: boolean;
 }
@@ -57,6 +62,8 @@ export interface Place {
   hurt?: number | undefined;
   /** An object record was changed under a running node: it may refuse to read it, and nothing else. */
   rotten?: boolean;
+  /** An object that was changed with a right checksum: its record, and what stands there. */
+  altered?: { readonly key: Uint8Array; readonly value: Uint8Array } | undefined;
   /** A coordinator whose disk is damaged: it takes part in nothing any more. */
   lost?: boolean;
   /** Simulated milliseconds until which its disk answers nothing. */
@@ -86,6 +93,7 @@ export class SimCluster {
   readonly timing: Timing = timingDefault;
   readonly random: SeededRandom;
   readonly #trace: (line: string) => void;
+  readonly #compare: ComparePace;
   readonly #ignoreSync: boolean;
   readonly #drift: number;
   readonly #usurped: SimProcess[] = [];
@@ -97,6 +105,9 @@ export class SimCluster {
     this.#trace = options.trace ?? (() => undefined);
     this.spans = new Spans(options.isTraced ?? false, this.coverage);
     this.#ignoreSync = options.ignoreSync ?? false;
+    const { compareMs = comparePaceDefault.intervalMs } = options;
+    const records = compareMs < comparePaceDefault.intervalMs ? 2 : comparePaceDefault.records;
+    this.#compare = { ...comparePaceDefault, intervalMs: compareMs, records, share: 0.2 };
     this.#drift = options.drift ?? this.timing.drift * 0.99;
     this.network = new Network(this.schedule, this.random.fork());
     this.#raftLimits = {
@@ -266,6 +277,7 @@ export class SimCluster {
         at !== undefined &&
         at !== place &&
         this.isWell(at) &&
+        at.rotten !== true &&
         at.node?.state.self.incarnation === m.incarnation &&
         at.node.state.active?.epoch === view.epoch
       );
@@ -417,6 +429,7 @@ export class SimCluster {
           ...this.#compaction,
           raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(fatal),
         },
+        compare: this.#compare,
         fatal,
         notice: (text) => this.trace(id, text),
         telemetry: this.spans.telemetry(),
@@ -439,6 +452,7 @@ export class SimCluster {
         if (event.type === 'SnapshotBegun') this.trace(id, `takes a snapshot of ${event.at.index}`);
         if (event.type === 'SnapshotInstalled') this.trace(id, 'has taken the snapshot');
         if (event.type === 'SuffixCut') this.trace(id, `cuts back to ${event.after.index}`);
+        this.#compared(place, process, event);
       });
       const removal = await handle.removed;
       if (process.isDead) return;
@@ -452,7 +466,37 @@ export class SimCluster {
       this.ghost.forget(handle);
       await handle.close();
       above = removal.above;
-      if (removal.wipe) log = await emptyStore(log, folder, fatal);
+      if (removal.wipe) {
+        if (place.rotten === true) this.coverage.count('damaged record read, synced anew');
+        log = await emptyStore(log, folder, fatal);
+        place.rotten = false;
+      }
+    }
+  }
+
+  /** R18: a difference is found only where an object was altered. */
+  #compared(place: Place, process: SimProcess, event: ChainEvent): void {
+    if (event.type === 'RoundEqual') {
+      this.coverage.count('states compared');
+      const { ledger } = place.node?.state ?? {};
+      if (ledger !== undefined && ledger.last.index > event.at.index) {
+        this.coverage.count('states compared amid writes');
+      }
+    }
+    if (event.type !== 'DamageFound') return;
+    const { what, outlier } = event.damage;
+    this.trace(place.id, `finds damage: ${what}`);
+    try {
+      if (outlier === '') {
+        const isHurt = place.rotten === true || place.hurt !== undefined;
+        check(isHurt, 'comparison', 'a whole store is not found damaged', { id: place.id, what });
+        return;
+      }
+      const isAltered = this.of('node').some(({ altered }) => altered !== undefined);
+      check(isAltered, 'comparison', 'equal states are not found different', { what });
+      this.coverage.count('difference found');
+    } catch (error) {
+      this.#failed(place, process, error);
     }
   }
 

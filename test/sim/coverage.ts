@@ -28,6 +28,11 @@ export const mustMeet = [
   'log made shorter',
   'synced by a snapshot',
   'snapshot broken off',
+  'states compared',
+  'states compared amid writes',
+  'difference found',
+  'altered object mended',
+  'damaged record read, synced anew',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

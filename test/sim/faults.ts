@@ -1,7 +1,10 @@
 import { KeychainError } from '../../src/base/errors.js';
 import type { CoordinatorHandle } from '../../src/coordinator/runtime.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { StoredObject } from '../../src/gen/keychaindb/v1/log.js';
 import { blockKey, blockPrefix, endOfPrefix, objectPrefix } from '../../src/log/keys.js';
+import type { MemoryEngine } from '../../src/log/memory-engine.js';
+import { seal, unseal } from '../../src/log/record.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
 import { SeededRandom } from './schedule.js';
 import { snapshotBreaks } from './snapshot-faults.js';
@@ -476,15 +479,38 @@ const damage: Fault = (weather, random) => {
   hurt(weather, random, place);
 };
 
-/** An object's record changes under a running node: it may refuse it, and never serve it. */
-const rot: Fault = (weather, random) => {
-  const place = spare(weather, random);
-  const { disk } = place ?? {};
-  if (place === undefined || disk === undefined) return;
+function objectKeys(disk: MemoryEngine): readonly Uint8Array[] {
   const end = Buffer.from(endOfPrefix(objectPrefix));
-  const keys = disk.durableKeys.filter(
+  return disk.durableKeys.filter(
     (key) => Buffer.compare(key, objectPrefix) >= 0 && Buffer.compare(key, end) < 0,
   );
+}
+
+/** An object's value becomes another one, with a right checksum, under a running node. */
+export function alterObject(cluster: SimCluster, place: Place, random: SeededRandom): void {
+  const { disk } = place;
+  const keys = disk === undefined ? [] : objectKeys(disk);
+  if (disk === undefined || keys.length === 0) return;
+  const key = random.pick(keys);
+  const sealed = disk.peek(key);
+  if (sealed === undefined) return;
+  const object = StoredObject.decode(unseal(key, sealed));
+  const other = { ...object, value: Buffer.concat([object.value, Buffer.from('?')]) };
+  const value = seal(key, StoredObject.encode(other).finish());
+  disk.replace(key, value);
+  place.altered = { key, value };
+  cluster.coverage.count('fault: object altered');
+  cluster.trace(place.id, 'an object is another one on its disk');
+}
+
+/** An object's record changes under a running node: it may refuse it, and never serve it. */
+const rot: Fault = (weather, random) => {
+  const nodes = weather.cluster.of('node');
+  // One that is alone refuses it for ever, and keeps the rest.
+  const place = nodes.length === 1 ? pickUp(weather, random, nodes) : spare(weather, random);
+  const { disk } = place ?? {};
+  if (place === undefined || disk === undefined) return;
+  const keys = objectKeys(disk);
   if (keys.length === 0) return;
   weather.did('object rots', place.id, 'an object has changed on its disk');
   disk.flipByte(random.pick(keys), random.int(8));

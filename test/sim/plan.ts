@@ -25,6 +25,8 @@ export interface Plan {
   readonly clusterSeed: number;
   readonly workloadSeed: number;
   readonly coreSeed: number;
+  /** How often nodes compare their states; milliseconds. */
+  readonly compareMs: number;
 }
 
 export function planOf(seed: number, faultsMs: number): Plan {
@@ -44,5 +46,6 @@ export function planOf(seed: number, faultsMs: number): Plan {
     clusterSeed: random.uint32(),
     workloadSeed: random.uint32(),
     coreSeed: random.uint32(),
+    compareMs: random.pick([60_000, 400, 100]),
   };
 }

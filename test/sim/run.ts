@@ -1,11 +1,13 @@
 import { crc32 } from 'node:zlib';
+import { comparePaceDefault } from '../../src/chain/comparison.js';
+import { servingOf } from '../../src/chain/views.js';
 import { heldMsMax } from '../../src/coordinator/limits.js';
 import { checkHistory } from '../history/linearizability.js';
 import type { HistoryOperation } from '../history/operation.js';
 import { CheckFailure, check } from './check.js';
 import { SimCluster } from './cluster.js';
 import { Core } from './core.js';
-import { Weather } from './faults.js';
+import { alterObject, Weather } from './faults.js';
 import { type Plan, planOf } from './plan.js';
 import { compareWithReplay } from './replicas.js';
 import { SeededRandom } from './schedule.js';
@@ -56,6 +58,7 @@ export async function runSeed(seed: number, options: SimOptions = {}): Promise<S
     ...(options.drift === undefined ? undefined : { drift: options.drift }),
     // One run in four: tracing writes to the disk as well.
     isTraced: seed % 4 === 3,
+    compareMs: plan.compareMs,
     trace: (line) => {
       trace.push(line);
       hash = crc32(line, hash);
@@ -115,6 +118,7 @@ class Run {
     await this.#heal(core);
     workload.stop();
     await this.#while(() => !workload.isIdle, 'clients end');
+    await this.#alter(core, new SeededRandom(plan.coreSeed));
     await this.#done(workload.readAll(core.nodes), 'every key is read at every node');
     await this.#until(schedule.now + 500);
     await this.#done(compareWithReplay(this.#cluster), 'every log is replayed');
@@ -167,6 +171,27 @@ class Run {
       check(!isLate, 'liveness', 'a healed core serves with every node', {});
       await this.#until(schedule.now + chunkMs);
     }
+  }
+
+  /** A quiet chain, and one object that is another at one member: it is found, and that member mended (R18). */
+  async #alter(core: Core, random: SeededRandom): Promise<void> {
+    const cluster = this.#cluster;
+    const serving = servingOf(cluster.ghost.decided ?? { members: [] }).flatMap((m) => {
+      const place = cluster.of('node').find(({ id }) => id === m.id);
+      return place === undefined ? [] : [place];
+    });
+    const isOften = this.#plan.compareMs < comparePaceDefault.intervalMs;
+    if (!isOften || serving.length < 2 || serving.some(({ rotten }) => rotten === true)) return;
+    // Of two it is the later one that is synced anew.
+    const place = random.pick(serving.length > 2 ? serving : serving.slice(1));
+    alterObject(cluster, place, random);
+    const isMended = (): boolean => {
+      const { altered, disk } = place;
+      return altered === undefined || disk?.peek(altered.key) !== altered.value;
+    };
+    await this.#while(() => !isMended() || !core.isWhole, 'an altered object is found and mended');
+    if (place.altered !== undefined) cluster.coverage.count('altered object mended');
+    place.altered = undefined;
   }
 
   #checkHistory(): void {

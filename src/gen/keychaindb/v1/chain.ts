@@ -115,6 +115,8 @@ export interface PeerMessage {
     { readonly $case: "view"; readonly value: View }
     | { readonly $case: "viewRequest"; readonly value: ViewRequest }
     | { readonly $case: "stopped"; readonly value: Stopped }
+    | { readonly $case: "stateQuery"; readonly value: StateQuery }
+    | { readonly $case: "stateAnswer"; readonly value: StateAnswer }
     | undefined;
 }
 
@@ -137,6 +139,28 @@ export interface WatermarkQuery {
 export interface WatermarkAnswer {
   readonly nonce: number;
   readonly watermark: EntryId | undefined;
+}
+
+/** Asks a serving member of the same epoch for the hash of a part of its state (R18). */
+export interface StateQuery {
+  readonly nonce: number;
+  /** Keys as they stand in the store, objects and sessions: from the first one, up to and without the second. */
+  readonly from: Uint8Array;
+  readonly to: Uint8Array;
+  /** Committed at the sender: the state is wanted as it is after this entry, or after a later committed one. */
+  readonly atLeast: EntryId | undefined;
+}
+
+export interface StateAnswer {
+  readonly nonce: number;
+  /** The state is that after this entry. */
+  readonly at:
+    | EntryId
+    | undefined;
+  /** Of the keys up to and without this one: where there was much, it is less than was asked for. */
+  readonly to: Uint8Array;
+  /** Hex. */
+  readonly hash: string;
 }
 
 export interface ViewRequest {
@@ -750,6 +774,12 @@ export const PeerMessage: MessageFns<PeerMessage> = {
       case "stopped":
         Stopped.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "stateQuery":
+        StateQuery.encode(message.message.value, writer.uint32(130).fork()).join();
+        break;
+      case "stateAnswer":
+        StateAnswer.encode(message.message.value, writer.uint32(138).fork()).join();
+        break;
     }
     return writer;
   },
@@ -829,6 +859,22 @@ export const PeerMessage: MessageFns<PeerMessage> = {
             }
 
             message.message = { $case: "stopped", value: Stopped.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.message = { $case: "stateQuery", value: StateQuery.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.message = { $case: "stateAnswer", value: StateAnswer.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1035,6 +1081,164 @@ export const WatermarkAnswer: MessageFns<WatermarkAnswer> = {
             }
 
             message.watermark = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStateQuery(): StateQuery {
+  return { nonce: 0, from: new Uint8Array(0), to: new Uint8Array(0), atLeast: undefined };
+}
+
+export const StateQuery: MessageFns<StateQuery> = {
+  encode(message: StateQuery, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nonce !== 0) {
+      writer.uint32(8).uint64(message.nonce);
+    }
+    if (message.from.length !== 0) {
+      writer.uint32(18).bytes(message.from);
+    }
+    if (message.to.length !== 0) {
+      writer.uint32(26).bytes(message.to);
+    }
+    if (message.atLeast !== undefined) {
+      EntryId.encode(message.atLeast, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StateQuery {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStateQuery() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.nonce = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.from = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.to = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.atLeast = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStateAnswer(): StateAnswer {
+  return { nonce: 0, at: undefined, to: new Uint8Array(0), hash: "" };
+}
+
+export const StateAnswer: MessageFns<StateAnswer> = {
+  encode(message: StateAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nonce !== 0) {
+      writer.uint32(8).uint64(message.nonce);
+    }
+    if (message.at !== undefined) {
+      EntryId.encode(message.at, writer.uint32(18).fork()).join();
+    }
+    if (message.to.length !== 0) {
+      writer.uint32(26).bytes(message.to);
+    }
+    if (message.hash !== "") {
+      writer.uint32(34).string(message.hash);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StateAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStateAnswer() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.nonce = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.at = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.to = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hash = reader.string();
             continue;
           }
         }

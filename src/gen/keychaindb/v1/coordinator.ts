@@ -225,6 +225,10 @@ export interface NodeStatus {
   /** Members whose promise or link it lacks. */
   readonly silentPeers: readonly string[];
   readonly version: string;
+  /** As NodeHeartbeat's. */
+  readonly damage: string;
+  readonly outlier: string;
+  readonly comparedRevision: number;
   /** Milliseconds since its oldest write that its disk hasn't synced; 0: none waits. */
   readonly stuckMs: number;
   /** Milliseconds for which there has been a newer view than the one that it takes part in; 0: there is none. */
@@ -322,6 +326,12 @@ export interface NodeHeartbeat {
   readonly process: number;
   /** Milliseconds since the oldest write that was handed to the disk and isn't synced yet; 0: none waits. */
   readonly stuckMs: number;
+  /** What is wrong with a store (R18); empty: nothing that is known. */
+  readonly damage: string;
+  /** The member whose state differs from the others', as this one found; empty: the damage is in its own store. */
+  readonly outlier: string;
+  /** The whole state was compared with the predecessor's, and was equal, at this revision or later ones; 0: not yet. */
+  readonly comparedRevision: number;
 }
 
 export interface JoinReport {
@@ -1826,6 +1836,9 @@ function createBaseNodeStatus(): NodeStatus {
     bootWaitMs: 0,
     silentPeers: [],
     version: "",
+    damage: "",
+    outlier: "",
+    comparedRevision: 0,
     stuckMs: 0,
     idleMs: 0,
   };
@@ -1868,6 +1881,15 @@ export const NodeStatus: MessageFns<NodeStatus> = {
     }
     if (message.version !== "") {
       writer.uint32(98).string(message.version);
+    }
+    if (message.damage !== "") {
+      writer.uint32(162).string(message.damage);
+    }
+    if (message.outlier !== "") {
+      writer.uint32(170).string(message.outlier);
+    }
+    if (message.comparedRevision !== 0) {
+      writer.uint32(176).uint64(message.comparedRevision);
     }
     if (message.stuckMs !== 0) {
       writer.uint32(104).uint32(message.stuckMs);
@@ -1985,6 +2007,30 @@ export const NodeStatus: MessageFns<NodeStatus> = {
             }
 
             message.version = reader.string();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.damage = reader.string();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.outlier = reader.string();
+            continue;
+          }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.comparedRevision = longToNumber(reader.uint64());
             continue;
           }
           case 13: {
@@ -2566,6 +2612,9 @@ function createBaseNodeHeartbeat(): NodeHeartbeat {
     version: "",
     process: 0,
     stuckMs: 0,
+    damage: "",
+    outlier: "",
+    comparedRevision: 0,
   };
 }
 
@@ -2633,6 +2682,15 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
     }
     if (message.stuckMs !== 0) {
       writer.uint32(144).uint32(message.stuckMs);
+    }
+    if (message.damage !== "") {
+      writer.uint32(210).string(message.damage);
+    }
+    if (message.outlier !== "") {
+      writer.uint32(218).string(message.outlier);
+    }
+    if (message.comparedRevision !== 0) {
+      writer.uint32(224).uint64(message.comparedRevision);
     }
     return writer;
   },
@@ -2816,6 +2874,30 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
             }
 
             message.stuckMs = reader.uint32();
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.damage = reader.string();
+            continue;
+          }
+          case 27: {
+            if (tag !== 218) {
+              break;
+            }
+
+            message.outlier = reader.string();
+            continue;
+          }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.comparedRevision = longToNumber(reader.uint64());
             continue;
           }
         }
