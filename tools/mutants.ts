@@ -31,7 +31,13 @@ const print = (line: string): boolean => process.stdout.write(`${line}\n`);
 const roomTests: Readonly<Record<string, readonly string[]>> = {
   raft: ['raft/core.test.js'],
   coordinator: ['coordinator/registry.test.js', 'coordinator/detector.test.js'],
-  chain: ['chain/core.test.js', 'chain/compare.test.js', 'chain/state-chunk.test.js'],
+  chain: [
+    'chain/core.test.js',
+    'chain/snapshot.test.js',
+    'sim/snapshot.test.js',
+    'chain/compare.test.js',
+    'chain/state-chunk.test.js',
+  ],
   log: ['log/damage.test.js', 'log/data-folder.test.js', 'log/engine.test.js'],
   retry: ['retry/retry.test.js', 'retry/request-ids.test.js'],
 };

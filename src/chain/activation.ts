@@ -1,10 +1,11 @@
 import { equalBytes } from '../base/bytes.js';
-import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { isDamaged } from './compare.js';
 import { headerTo } from './header.js';
 import { closeHellos, dialPredecessor, reconcileFollowers } from './link.js';
 import { askForPromises, holdsNewlyJoining, owedUntil, owesAgainst } from './promise.js';
 import { afterLeaseChange, dropQueries, refuseWaitingReads } from './read.js';
+import { startOver } from './snapshot.js';
 import type { NodeIdentity, NodeState } from './state.js';
 import type { Turn } from './turn.js';
 import { everyoneIn, isHead, isTail, memberOf, sameName, servesIn } from './views.js';
@@ -93,6 +94,10 @@ export function tryActivate(turn: Turn, now: number): void {
   if (servesIn(seen, state.self) && now < state.bootWaitUntil) return;
   if (owesAgainst(state, seen, now)) return;
   if (!holdsNewlyJoining(state, seen, now)) return;
+  if (state.incomplete && memberOf(seen, state.self)?.state !== MemberState.SYNCING) {
+    startOver(turn, 'it is to count in the chain, and its store holds a part of a snapshot');
+    return;
+  }
   activate(turn, seen, now);
 }
 

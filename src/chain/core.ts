@@ -33,6 +33,7 @@ import {
   onWatermarkQuery,
   repeatLateQuery,
 } from './read.js';
+import { onBaseWritten, onChunksStored, onInstalled } from './snapshot.js';
 import type { NodeState } from './state.js';
 import { Turn } from './turn.js';
 import { everyoneIn, nameKey } from './views.js';
@@ -67,7 +68,7 @@ export function step(state: NodeState, input: ChainInput, changes?: StoreChanges
       onPeerSaid(turn, input.message, input.now);
       break;
     case 'PredecessorSaid':
-      onPredecessorSaid(turn, input.message, input.blocks, input.now);
+      onPredecessorSaid(turn, input.message, input.blocks, input.chunks, input.now);
       break;
     case 'UpLinkClosed':
       onUpLinkClosed(turn, input.session);
@@ -80,6 +81,15 @@ export function step(state: NodeState, input: ChainInput, changes?: StoreChanges
       break;
     case 'LogSynced':
       onLogSynced(turn, input.through, input.blocks, input.now);
+      break;
+    case 'BaseWritten':
+      onBaseWritten(turn, input.base);
+      break;
+    case 'ChunksStored':
+      onChunksStored(turn, input.session, input.chunks);
+      break;
+    case 'SnapshotInstalled':
+      onInstalled(turn, input.session, input.ledger);
       break;
     case 'RangeRead':
       onRangeRead(turn, input.nonce, input.range, input.now);

@@ -1,7 +1,9 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
+import type { EntryId, SnapshotBase } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
 import type { ComparisonEvent, StoreDamage } from './comparison.js';
+import type { LogMark } from './kept.js';
+import type { Ledger } from './state.js';
 import type { Name } from './views.js';
 
 /**
@@ -16,6 +18,17 @@ export type ChainEvent =
   | { readonly type: 'Synced'; readonly through: EntryId }
   /** Written with the next batch: what is lost of it in a crash is committed again. */
   | { readonly type: 'Committed'; readonly through: EntryId }
+  /** On the disk: the state at this revision, which stands for the log through it. */
+  | { readonly type: 'BaseMade'; readonly base: LogMark }
+  /** The log begins after it. */
+  | { readonly type: 'LogDropped'; readonly through: LogMark }
+  /** R17: everything in this store goes, with a record that says so; it counts for nothing until it is whole. */
+  | { readonly type: 'SnapshotBegun'; readonly base: SnapshotBase; readonly at: EntryId }
+  | { readonly type: 'ChunkTaken' }
+  /** So many chunks of it are in the store. */
+  | { readonly type: 'ChunksStored'; readonly chunks: number }
+  /** On the disk, whole: what a start would find there. */
+  | { readonly type: 'SnapshotInstalled'; readonly ledger: Ledger }
   /** Persisted and synced before it is decided on (R1). */
   | { readonly type: 'ViewSeen'; readonly view: View; readonly now: number }
   | { readonly type: 'Activated'; readonly view: View; readonly now: number }
@@ -42,6 +55,8 @@ export type ChainEvent =
       readonly link: number;
       readonly session: number;
       readonly from: Name;
+      /** What it gets comes after this entry: of the log, or of a base that ends here. */
+      readonly after: EntryId;
     }
   | { readonly type: 'DownAcked'; readonly synced: EntryId }
   | { readonly type: 'DownClosed' }

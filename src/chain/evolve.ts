@@ -1,12 +1,13 @@
 import { assert, unreachable } from '../base/assert.js';
-import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { origin } from '../log/event-log.js';
 import { type ComparisonEvent, evolveComparison } from './comparison.js';
 import type { ChainEvent } from './events.js';
-import { commitThrough, cutSuffix, type StoreChanges, stageBlock } from './fold.js';
+import { commitThrough, cutSuffix, emptyLedger, type StoreChanges, stageBlock } from './fold.js';
+import { everythingKept } from './kept.js';
 import { leaseEnd, neededBy } from './promise.js';
 import type { NodeState } from './state.js';
-import { everyoneIn, isTail, nameKey } from './views.js';
+import { everyoneIn, isTail, memberOf, nameKey } from './views.js';
 
 /** Applies a fact. Replay runs only this: no clock, no effects; state is owned here and updated in place. */
 export function evolve(state: NodeState, event: ChainEvent, changes?: StoreChanges): NodeState {
@@ -44,6 +45,20 @@ export function evolve(state: NodeState, event: ChainEvent, changes?: StoreChang
     case 'AuthorityTaken':
       state.authority = true;
       break;
+    case 'BaseMade':
+      assert(event.base.id.index <= ledger.watermark.index, 'a base is of what is committed', {
+        base: event.base.id,
+        watermark: ledger.watermark,
+      });
+      state.kept = { ...state.kept, base: event.base };
+      break;
+    case 'LogDropped':
+      assert(event.through.id.index <= state.kept.base.id.index, 'a base stands for what goes', {
+        through: event.through.id,
+        base: state.kept.base.id,
+      });
+      state.kept = { ...state.kept, start: event.through };
+      break;
     case 'DamageFound':
       state.damage = event.damage;
       break;
@@ -76,6 +91,8 @@ type PeerEvent = Exclude<
       | 'LeaseLimitRaised'
       | 'TokenReceived'
       | 'AuthorityTaken'
+      | 'BaseMade'
+      | 'LogDropped'
       | 'DamageFound'
       | ComparisonEvent['type'];
   }
@@ -123,6 +140,7 @@ function evolveLinks(state: NodeState, event: LinkEvent): void {
         reconciled: false,
         heard: false,
         syncedThrough: origin,
+        install: undefined,
       };
       state.nextSession = event.session + 1;
       break;
@@ -150,6 +168,7 @@ function evolveLinks(state: NodeState, event: LinkEvent): void {
         from: event.from,
         reconciled: true,
         acked: undefined,
+        fedAfter: event.after,
       };
       break;
     case 'DownAcked':
@@ -159,6 +178,46 @@ function evolveLinks(state: NodeState, event: LinkEvent): void {
     case 'DownClosed':
       state.down = undefined;
       break;
+    default:
+      evolveInstall(state, event);
+  }
+}
+
+type InstallEvent = Extract<
+  LinkEvent,
+  { type: 'SnapshotBegun' | 'ChunkTaken' | 'ChunksStored' | 'SnapshotInstalled' }
+>;
+
+function evolveInstall(state: NodeState, event: InstallEvent): void {
+  const { up, active, self } = state;
+  assert(up !== undefined, 'a snapshot comes on a link');
+  switch (event.type) {
+    case 'SnapshotBegun':
+      assert(
+        active !== undefined && memberOf(active, self)?.state === MemberState.SYNCING,
+        'a snapshot is for a member that counts for nothing',
+        { epoch: active?.epoch },
+      );
+      state.incomplete = true;
+      state.ledger = emptyLedger();
+      state.kept = everythingKept;
+      up.install = { at: event.at, chunks: event.base.chunks, taken: 0, stored: 0 };
+      break;
+    case 'ChunkTaken':
+      if (up.install !== undefined) up.install.taken += 1;
+      break;
+    case 'ChunksStored':
+      if (up.install !== undefined) up.install.stored = event.chunks;
+      break;
+    case 'SnapshotInstalled': {
+      const mark = { id: event.ledger.last, bytes: event.ledger.bytes };
+      state.ledger = event.ledger;
+      state.kept = { start: mark, base: mark };
+      state.incomplete = false;
+      up.install = undefined;
+      up.reconciled = true;
+      break;
+    }
     default:
       unreachable(event);
   }

@@ -32,6 +32,7 @@ export function emptyLedger(): Ledger {
     synced: origin,
     watermark: origin,
     spans: [],
+    bytes: 0,
     staged: [],
     stagedBytes: 0,
     stagedEntries: 0,
@@ -64,6 +65,7 @@ export function stageBlock(ledger: Ledger, block: LogBlock): void {
     bytes: block.bytes.byteLength,
     entries,
   });
+  ledger.bytes += block.bytes.byteLength;
   ledger.stagedBytes += block.bytes.byteLength;
   ledger.stagedEntries += entries.length;
   ledger.spans = extended(
@@ -148,6 +150,7 @@ export function cutSuffix(ledger: Ledger, after: EntryId): void {
     assert(block !== undefined, 'what is above the watermark is staged', { last: ledger.last });
     assert(block.previous.index >= after.index, 'a cut falls on the end of a block', { after });
     for (const entry of block.entries.toReversed()) unstageEntry(ledger, entry);
+    ledger.bytes -= block.bytes;
     ledger.stagedBytes -= block.bytes;
     ledger.stagedEntries -= block.entries.length;
     ledger.last = block.previous;

@@ -1,5 +1,5 @@
-import type { FollowDown } from '../gen/keychaindb/v1/chain.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
+import type { CatchUp, FollowDown } from '../gen/keychaindb/v1/chain.js';
+import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Channel } from '../wire/channel.js';
 import { linkMessageBytesMax, linkWindowBytesMax } from './limits.js';
@@ -7,6 +7,19 @@ import { linkMessageBytesMax, linkWindowBytesMax } from './limits.js';
 export interface ForwardMeter {
   messages: number;
   entries: number;
+}
+
+/** A block, or a chunk of a snapshot, on its way. */
+interface Sent {
+  /** Of the block's last entry, or the chunk's number. */
+  readonly index: number;
+  readonly isChunk: boolean;
+  readonly bytes: number;
+}
+
+interface Ready extends Sent {
+  readonly item: NonNullable<CatchUp['item']>;
+  readonly entries: number;
 }
 
 /**
@@ -20,13 +33,15 @@ export class Forwarder {
   readonly #meter: ForwardMeter;
   readonly #sent: (through: number) => void;
   readonly #stop = new AbortController();
-  readonly #unacked: { readonly index: number; readonly bytes: number }[] = [];
+  readonly #unacked: Sent[] = [];
   #unackedBytes = 0;
-  #ready: LogBlock[] = [];
+  #ready: Ready[] = [];
   #readyBytes = 0;
   #stale = false;
   #sending = false;
   #roomCame: (() => void) | undefined;
+  #acked = 0;
+  #ackCame: (() => void) | undefined;
 
   /** @param sent told of the last entry of each message that went out */
   constructor(
@@ -47,13 +62,50 @@ export class Forwarder {
 
   /** Sends the answer to the hello, then everything after `common`. Ends with the channel. */
   async run(log: EventLog, first: FollowDown, common: EntryId): Promise<void> {
+    this.begin(first);
+    await this.blocks(log, common);
+  }
+
+  /** Sends the answer to the hello. */
+  begin(first: FollowDown): void {
     this.#channel.send(first);
-    for await (const block of log.follow(common, this.#stop.signal)) {
-      this.#ready.push(block);
-      this.#readyBytes += block.bytes.byteLength;
-      this.#pump();
-      if (this.#unackedBytes + this.#readyBytes > linkWindowBytesMax) await this.#room();
+  }
+
+  /** Sends everything after an entry. */
+  async blocks(log: EventLog, after: EntryId): Promise<void> {
+    for await (const block of log.follow(after, this.#stop.signal)) {
+      if (!this.#put(readyBlock(block))) await this.#room();
     }
+  }
+
+  /** Sends a chunk of a snapshot; resolves when there is room for more. */
+  async chunk(chunk: SnapshotChunk): Promise<void> {
+    const bytes = chunk.records.reduce((sum, r) => sum + r.key.byteLength + r.value.byteLength, 0);
+    const item = { $case: 'snapshot', value: chunk } as const;
+    const ready = { index: chunk.sequence, isChunk: true, bytes, entries: 0, item };
+    if (!this.#put(ready)) await this.#room();
+  }
+
+  /** Resolves when the follower has this entry on its disk, or nothing is sent any more. */
+  async ackedThrough(index: number): Promise<void> {
+    while (this.#acked < index && !this.isStopped) {
+      await new Promise<void>((resolve) => {
+        this.#ackCame = resolve;
+      });
+    }
+  }
+
+  get isStopped(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /** False: there is no room for more. */
+  #put(ready: Ready): boolean {
+    if (this.isStopped) return true;
+    this.#ready.push(ready);
+    this.#readyBytes += ready.bytes;
+    this.#pump();
+    return this.#unackedBytes + this.#readyBytes <= linkWindowBytesMax;
   }
 
   /** The header has changed: it goes with the next message, or alone when the link is free. */
@@ -63,9 +115,20 @@ export class Forwarder {
   }
 
   acked(index: number): void {
+    this.#acked = index;
+    this.#ackCame?.();
+    this.#release((sent) => sent.isChunk || sent.index <= index);
+  }
+
+  /** The follower has stored so many chunks. */
+  chunksAcked(chunks: number): void {
+    this.#release((sent) => sent.isChunk && sent.index < chunks);
+  }
+
+  #release(isAcked: (sent: Sent) => boolean): void {
     let count = 0;
     for (const sent of this.#unacked) {
-      if (sent.index > index) break;
+      if (!isAcked(sent)) break;
       this.#unackedBytes -= sent.bytes;
       count += 1;
     }
@@ -78,6 +141,7 @@ export class Forwarder {
     this.#unackedBytes = 0;
     this.#readyBytes = 0;
     this.#roomCame?.();
+    this.#ackCame?.();
   }
 
   #room(): Promise<void> {
@@ -96,33 +160,43 @@ export class Forwarder {
   #pump(): void {
     if (this.#sending || this.#stop.signal.aborted || this.#channel.isClosed) return;
     if (this.#ready.length === 0 && !this.#stale) return;
-    const blocks = this.#take();
+    const taken = this.#take();
     this.#stale = false;
     this.#sending = true;
-    const items = blocks.map((b) => ({ item: { $case: 'block' as const, value: b.bytes } }));
+    const items = taken.map(({ item }) => ({ item }));
     this.#meter.messages += 1;
     this.#channel.send({ ...this.#header(), items });
-    const last = blocks.at(-1);
-    if (last !== undefined) this.#sent(last.end.index);
+    const last = taken.at(-1);
+    if (last?.isChunk === false) this.#sent(last.index);
     void this.#channel.drained().then(() => {
       this.#sending = false;
       this.#pump();
     });
   }
 
-  #take(): readonly LogBlock[] {
-    const blocks: LogBlock[] = [];
+  #take(): readonly Ready[] {
+    const taken: Ready[] = [];
     let bytes = 0;
-    for (const block of this.#ready) {
-      if (bytes > 0 && bytes + block.bytes.byteLength > linkMessageBytesMax) break;
-      bytes += block.bytes.byteLength;
-      blocks.push(block);
-      this.#meter.entries += block.entries.length;
-      this.#unacked.push({ index: block.end.index, bytes: block.bytes.byteLength });
+    for (const ready of this.#ready) {
+      if (bytes > 0 && bytes + ready.bytes > linkMessageBytesMax) break;
+      bytes += ready.bytes;
+      taken.push(ready);
+      this.#meter.entries += ready.entries;
+      this.#unacked.push({ index: ready.index, isChunk: ready.isChunk, bytes: ready.bytes });
     }
-    this.#ready = this.#ready.slice(blocks.length);
+    this.#ready = this.#ready.slice(taken.length);
     this.#readyBytes -= bytes;
     this.#unackedBytes += bytes;
-    return blocks;
+    return taken;
   }
+}
+
+function readyBlock({ bytes, end, entries }: LogBlock): Ready {
+  return {
+    index: end.index,
+    isChunk: false,
+    bytes: bytes.byteLength,
+    entries: entries.length,
+    item: { $case: 'block', value: bytes },
+  };
 }

@@ -66,6 +66,13 @@ export class HotObjects {
     this.#add(key, { found: copy, bytes });
   }
 
+  clear(): void {
+    this.#young.clear();
+    this.#old.clear();
+    this.#youngBytes = 0;
+    this.#oldBytes = 0;
+  }
+
   #drop(key: string): void {
     this.#youngBytes -= this.#young.get(key)?.bytes ?? 0;
     this.#oldBytes -= this.#old.get(key)?.bytes ?? 0;

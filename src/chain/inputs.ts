@@ -1,9 +1,10 @@
 import type { FollowDown, FollowUp, PeerMessage } from '../gen/keychaindb/v1/chain.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
+import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
 import type { AskedRange } from './compare.js';
 import type { RangeHash, StateRange } from './comparison.js';
+import type { LogMark } from './kept.js';
 import type {
   ReadAnswer,
   ReadRequest,
@@ -12,6 +13,7 @@ import type {
   WriteAnswer,
   WriteRequest,
 } from './messages.js';
+import type { Ledger } from './state.js';
 import type { Name } from './views.js';
 
 /** What arrives. `now`: monotonic milliseconds, read when the shell hands the input over. */
@@ -32,6 +34,8 @@ export type ChainInput =
       readonly type: 'PredecessorSaid';
       readonly message: FollowDown;
       readonly blocks: readonly LogBlock[];
+      /** Of a snapshot, checked. */
+      readonly chunks: readonly SnapshotChunk[];
       readonly now: number;
     }
   | { readonly type: 'UpLinkClosed'; readonly session: number; readonly now: number }
@@ -48,6 +52,22 @@ export type ChainInput =
       readonly type: 'LogSynced';
       readonly through: EntryId;
       readonly blocks: readonly LogBlock[];
+      readonly now: number;
+    }
+  /** A base of this node is on the disk. */
+  | { readonly type: 'BaseWritten'; readonly base: LogMark; readonly now: number }
+  /** So many chunks of the snapshot that comes on this session are in the store. */
+  | {
+      readonly type: 'ChunksStored';
+      readonly session: number;
+      readonly chunks: number;
+      readonly now: number;
+    }
+  /** It is whole, and on the disk; `ledger`: what a start would find there. */
+  | {
+      readonly type: 'SnapshotInstalled';
+      readonly session: number;
+      readonly ledger: Ledger;
       readonly now: number;
     }
   /** The part of the own state that a round is about; undefined: it could not be read (R18). */
@@ -99,6 +119,19 @@ export type ChainEffect =
       readonly common: EntryId;
       readonly first: FollowDown;
     }
+  /** Answers a hello with the newest base, then streams the log after it, once the follower has stored it. */
+  | {
+      readonly type: 'feedSnapshot';
+      readonly link: number;
+      readonly session: number;
+      readonly first: FollowDown;
+    }
+  /** The follower has stored so many chunks: there is room for more. */
+  | { readonly type: 'snapshotAcked'; readonly link: number; readonly chunks: number }
+  /** Put a chunk of a snapshot into the store, after those before it. */
+  | { readonly type: 'storeChunk'; readonly session: number; readonly chunk: SnapshotChunk }
+  /** All chunks have been given: check them, and make the store whole. */
+  | { readonly type: 'completeInstall'; readonly session: number }
   /** Tell the follower that the link lives while its hello waits. */
   | { readonly type: 'keepWaiting'; readonly link: number; readonly message: FollowDown }
   /** What the header says has changed without a block: send it when the link is free. */

@@ -1,7 +1,8 @@
 import { assert } from '../base/assert.js';
+import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { idAt } from './spans.js';
 import type { NodeState } from './state.js';
-import { isTail, servesIn } from './views.js';
+import { isTail, memberOf, servesIn } from './views.js';
 
 /**
  * What holds of one node after every step (docs/protocol.md, invariants 8, 9 and the local part of the
@@ -30,6 +31,7 @@ export function checkNode(state: NodeState): void {
     'the spans know the newest entry',
     { last: ledger.last, spans: ledger.spans },
   );
+  checkKept(state);
   checkStaged(state);
   assert((active?.epoch ?? 0) <= (seen?.epoch ?? 0), 'active is not newer than seen', {
     active: active?.epoch,
@@ -41,6 +43,20 @@ export function checkNode(state: NodeState): void {
     });
     assert(servesIn(active, state.self) && !state.removed, 'authority is at a serving member');
   }
+}
+
+function checkKept({ kept, ledger, incomplete, active, self }: NodeState): void {
+  assert(
+    kept.start.id.index <= kept.base.id.index && kept.base.id.index <= ledger.watermark.index,
+    'a base stands for what the log has lost, and holds only what is committed',
+    { start: kept.start.id, base: kept.base.id, watermark: ledger.watermark },
+  );
+  assert(!incomplete || ledger.last.index === 0, 'a part of a snapshot counts for nothing');
+  assert(
+    !incomplete || active === undefined || memberOf(active, self)?.state === MemberState.SYNCING,
+    'only a member that counts for nothing holds a part of a snapshot',
+    { epoch: active?.epoch },
+  );
 }
 
 function checkStaged({ ledger }: NodeState): void {

@@ -28,3 +28,9 @@ export const sessionResultBytesMax = 16 << 20;
 export const sessionWaitingMax = 65_536;
 /** Inputs that may wait in a node's inbox. */
 export const inboxMax = 65_536;
+/** What a node keeps of its log, about; no bound of entries. */
+export const logBoundsDefault = { bytesMax: 256 << 20, entriesMax: Number.MAX_SAFE_INTEGER };
+/** Of the time that making a base, feeding a snapshot and deleting what was dropped may take. */
+export const compactionShareDefault = 0.2;
+/** Bytes of the records of one chunk of a base. */
+export const chunkBytesMax = 256 << 10;

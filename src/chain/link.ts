@@ -1,9 +1,11 @@
 import { assert } from '../base/assert.js';
 import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
-import type { EntryId } from '../gen/keychaindb/v1/log.js';
+import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
 import { origin, sameEntry } from '../log/event-log.js';
 import { headerTo, isForMe } from './header.js';
+import { feedFrom } from './kept.js';
+import { beginInstall, startOver, takeChunks } from './snapshot.js';
 import { holds, idAt } from './spans.js';
 import type { NodeState, ParkedHello } from './state.js';
 import type { Turn } from './turn.js';
@@ -77,7 +79,11 @@ export function onSuccessorSaid(turn: Turn, link: number, message: FollowUp, now
       const { down, active } = state;
       if (down === undefined || down.link !== link || down.session !== message.session) return;
       if (header.epoch !== active?.epoch) return;
-      const { synced, watermark } = message.message.value;
+      const { synced, watermark, snapshotChunks } = message.message.value;
+      if (snapshotChunks > 0) {
+        turn.effect({ type: 'snapshotAcked', link, chunks: snapshotChunks });
+        return;
+      }
       onAck(turn, synced ?? origin, watermark ?? origin, now);
       return;
     }
@@ -123,6 +129,7 @@ function park(turn: Turn, hello: ParkedHello): void {
       syncedThrough: undefined,
       watermark: undefined,
       items: [],
+      snapshot: undefined,
     },
   });
 }
@@ -156,7 +163,6 @@ export function reconcileFollowers(turn: Turn): void {
 
 function feed(turn: Turn, hello: ParkedHello): void {
   const { state } = turn;
-  const { ledger } = state;
   if (state.down !== undefined && state.down.link !== hello.link) {
     turn.effect({
       type: 'hangUpFollower',
@@ -164,20 +170,20 @@ function feed(turn: Turn, hello: ParkedHello): void {
       why: 'the successor dialed again',
     });
   }
-  const common = hello.ends.find((end) => holds(ledger.spans, end)) ?? origin;
-  turn.emit({
-    type: 'DownReconciled',
-    link: hello.link,
-    session: hello.session,
-    from: hello.from,
-  });
-  turn.effect({
-    type: 'feed',
-    link: hello.link,
-    session: hello.session,
-    common,
-    first: { ...downMessage(state), common },
-  });
+  const { after, isSnapshot } = feedFrom(state, hello.ends);
+  const { link, session, from } = hello;
+  assert(
+    !isSnapshot || state.active === undefined || !servesIn(state.active, from),
+    'what a serving member lacks is in the log',
+    { ends: hello.ends, start: state.kept.start.id },
+  );
+  turn.emit({ type: 'DownReconciled', link, session, from, after });
+  const first = downMessage(state);
+  turn.effect(
+    isSnapshot
+      ? { type: 'feedSnapshot', link, session, first }
+      : { type: 'feed', link, session, common: after, first: { ...first, common: after } },
+  );
 }
 
 /** What a message to the follower says beside its blocks; the shell asks for it when the link is free. */
@@ -191,17 +197,21 @@ export function downMessage(state: NodeState): FollowDown {
     syncedThrough: syncedThrough(state),
     watermark: ledger.watermark,
     items: [],
+    snapshot: undefined,
   };
 }
 
 /** What this node acknowledges to its predecessor; the shell asks for it when the link is free. */
 export function upMessage(state: NodeState): FollowUp | undefined {
   const { up, ledger } = state;
-  if (up === undefined || !up.reconciled) return undefined;
+  if (up === undefined) return undefined;
+  const snapshotChunks = up.install?.stored ?? 0;
+  if (!up.reconciled && snapshotChunks === 0) return undefined;
+  const { synced, watermark } = ledger;
   return {
     header: headerTo(state, up.to),
     session: up.session,
-    message: { $case: 'ack', value: { synced: ledger.synced, watermark: ledger.watermark } },
+    message: { $case: 'ack', value: { synced, watermark, snapshotChunks } },
   };
 }
 
@@ -209,6 +219,7 @@ export function onPredecessorSaid(
   turn: Turn,
   message: FollowDown,
   blocks: readonly LogBlock[],
+  chunks: readonly SnapshotChunk[],
   now: number,
 ): void {
   const { state } = turn;
@@ -218,6 +229,12 @@ export function onPredecessorSaid(
   turn.emit({ type: 'UpHeard', now });
   if (message.header.epoch !== active.epoch || !sameName(message.header.from, up.to)) return;
   if (!up.reconciled) {
+    const { snapshot } = message;
+    if (snapshot !== undefined && up.install === undefined) beginInstall(turn, snapshot);
+    if (up.install !== undefined) {
+      takeChunks(turn, chunks);
+      return;
+    }
     if (message.common === undefined) return;
     if (!reconcile(turn, message.common, message.syncedThrough ?? origin)) return;
   }
@@ -251,18 +268,20 @@ function reconcile(turn: Turn, common: EntryId, through: EntryId): boolean {
   const { state } = turn;
   const { ledger } = state;
   assert(state.up !== undefined, 'a link was dialed before it is reconciled');
+  if (state.incomplete) {
+    startOver(turn, 'this store holds a part of a snapshot, and the chain goes on from its log');
+    return false;
+  }
   if (common.index < ledger.watermark.index) {
     assert(
       state.active === undefined || !servesIn(state.active, state.self),
       'a serving member has nothing committed that its predecessor lacks',
       { common, watermark: ledger.watermark },
     );
-    turn.effect({
-      type: 'stop',
-      wipe: true,
-      why: `the chain's log and this store's part below its watermark (${ledger.watermark.index})`,
-    });
-    turn.emit({ type: 'Removed' });
+    startOver(
+      turn,
+      `the chain's log and this store's part below its watermark (${ledger.watermark.index})`,
+    );
     return false;
   }
   if (!sameEntry(common, ledger.last)) {

@@ -1,12 +1,14 @@
 import type { Clock } from '../base/clock.js';
 import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
+import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
-import type { EventLog, LogBlock } from '../log/event-log.js';
+import { type EventLog, type LogBlock, origin } from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { downMessage, upMessage } from './link.js';
+import { SnapshotFeed } from './snapshot-feed.js';
 import type { NodeState } from './state.js';
 
 type LinkEffect = Extract<
@@ -17,6 +19,8 @@ type LinkEffect = Extract<
       | 'hangUpPredecessor'
       | 'acknowledge'
       | 'feed'
+      | 'feedSnapshot'
+      | 'snapshotAcked'
       | 'keepWaiting'
       | 'refreshFollower'
       | 'hangUpFollower';
@@ -31,13 +35,20 @@ export class Links {
   readonly #clock: Clock;
   readonly #give: (input: ChainInput) => void;
   readonly #hops: Hops;
+  readonly #snapshotShare: number;
   readonly #accepted = new Map<number, Channel<FollowDown>>();
   readonly meter = { messages: 0, entries: 0 };
   #nextLink = 1;
   #up: { readonly session: number; readonly channel: Channel<FollowUp> } | undefined;
   #acknowledging = false;
   #unacknowledged = false;
-  #down: { readonly link: number; readonly forwarder: Forwarder } | undefined;
+  #down:
+    | {
+        readonly link: number;
+        readonly forwarder: Forwarder;
+        readonly snapshot: SnapshotFeed | undefined;
+      }
+    | undefined;
 
   constructor(
     state: NodeState,
@@ -46,7 +57,10 @@ export class Links {
     clock: Clock,
     give: (input: ChainInput) => void,
     hops: Hops,
+    /** Of the time that feeding a snapshot may take. */
+    snapshotShare: number,
   ) {
+    this.#snapshotShare = snapshotShare;
     this.#hops = hops;
     this.#state = state;
     this.#log = log;
@@ -90,6 +104,12 @@ export class Links {
       case 'feed':
         this.#feed(effect.link, effect.first, effect.common);
         break;
+      case 'feedSnapshot':
+        this.#feed(effect.link, effect.first, undefined);
+        break;
+      case 'snapshotAcked':
+        if (this.#down?.link === effect.link) this.#down.forwarder.chunksAcked(effect.chunks);
+        break;
       case 'keepWaiting':
         this.#accepted.get(effect.link)?.send(effect.message);
         break;
@@ -124,16 +144,18 @@ export class Links {
   #predecessorSaid(session: number, message: FollowDown): void {
     if (this.#up?.session !== session) return;
     const blocks: LogBlock[] = [];
+    const chunks: SnapshotChunk[] = [];
     try {
       for (const { item } of message.items) {
         if (item?.$case === 'block') blocks.push(decodeBlock(item.value));
+        else if (item?.$case === 'snapshot') chunks.push(item.value);
       }
     } catch (error) {
       this.#hangUp(session, `a block came damaged: ${String(error)}`);
       this.#give({ type: 'UpLinkClosed', session, now: this.#clock.monotonic() });
       return;
     }
-    this.#give({ type: 'PredecessorSaid', message, blocks, now: this.#clock.monotonic() });
+    this.#give({ type: 'PredecessorSaid', message, blocks, chunks, now: this.#clock.monotonic() });
   }
 
   #hangUp(session: number, why: string): void {
@@ -162,10 +184,11 @@ export class Links {
     });
   }
 
-  #feed(link: number, first: FollowDown, common: FollowDown['common']): void {
+  /** @param common undefined: what the follower needs first is a snapshot */
+  #feed(link: number, first: FollowDown, common: EntryId | undefined): void {
     const channel = this.#accepted.get(link);
-    if (channel === undefined || common === undefined) return;
-    this.#down?.forwarder.stop();
+    if (channel === undefined) return;
+    this.#stopFeeding();
     const { session } = first;
     const header = (): FollowDown => downMessage(this.#state);
     const forwarder = new Forwarder(
@@ -177,25 +200,32 @@ export class Links {
       this.meter,
       (through) => this.#hops.forward(through, this.#clock.monotonic()),
     );
-    this.#down = { link, forwarder };
-    forwarder.run(this.#log, first, common).catch((error: unknown) => {
+    const snapshot =
+      common === undefined
+        ? new SnapshotFeed(forwarder, this.#log, this.#clock, this.#snapshotShare)
+        : undefined;
+    this.#down = { link, forwarder, snapshot };
+    const fed = snapshot?.run(first) ?? forwarder.run(this.#log, first, common ?? origin);
+    fed.catch((error: unknown) => {
       this.#dropFollower(link, `its log can't be read: ${String(error)}`);
       this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
     });
   }
 
   #dropFollower(link: number, why: string): void {
-    if (this.#down?.link === link) {
-      this.#down.forwarder.stop();
-      this.#down = undefined;
-    }
+    if (this.#down?.link === link) this.#stopFeeding();
     this.#accepted.get(link)?.close(why);
     this.#accepted.delete(link);
   }
 
-  close(): void {
+  #stopFeeding(): void {
     this.#down?.forwarder.stop();
+    this.#down?.snapshot?.stop();
     this.#down = undefined;
+  }
+
+  close(): void {
+    this.#stopFeeding();
     this.#up?.channel.close('shutting down');
     this.#up = undefined;
     for (const channel of this.#accepted.values()) channel.close('shutting down');

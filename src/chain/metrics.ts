@@ -2,8 +2,8 @@ import type { StorageEngine } from '../log/engine.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
 import type { NodeMeter } from './meter.js';
+import type { NodeHandle } from './node.js';
 import { isLeased } from './promise.js';
-import type { NodeHandle } from './runtime.js';
 import { servesIn } from './views.js';
 
 export interface NodeMetricsOptions {
@@ -35,6 +35,11 @@ export function nodeMetrics(options: NodeMetricsOptions): void {
   gauge('lag_entries', 'Entries of the log that are not known to be committed.', ({ ledger }) => {
     return ledger.last.index - ledger.watermark.index;
   });
+  gauge('log_start_revision', 'The log begins after this revision.', (s) => s.kept.start.id.index);
+  gauge('base_revision', 'Of the newest base: the log before it may go.', (s) => {
+    return s.kept.base.id.index;
+  });
+  gauge('incomplete', '1 while a snapshot is put into the store.', (s) => (s.incomplete ? 1 : 0));
   gauge('staged_keys', 'Dirty keys: something of them is staged above the watermark.', (s) => {
     return s.ledger.dirty.size;
   });

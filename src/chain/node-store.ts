@@ -3,10 +3,21 @@ import { KeychainError } from '../base/errors.js';
 import { MessageWriter } from '../base/message-writer.js';
 import { View } from '../gen/keychaindb/v1/coordinator.js';
 import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
+import { decodeBlock } from '../log/block.js';
 import type { WriteOp } from '../log/engine.js';
-import type { EventLog } from '../log/event-log.js';
-import { metaKey, outcomeKey, parseOutcomeKey, sessionKey, sessionPrefix } from '../log/keys.js';
+import type { EventLog, LogBlock } from '../log/event-log.js';
+import {
+  blockKey,
+  blockPrefix,
+  metaKey,
+  outcomeKey,
+  parseOutcomeKey,
+  sessionKey,
+  sessionPrefix,
+} from '../log/keys.js';
+import { incompleteKey, readBase, revisionOf } from './base.js';
 import { emptyLedger, type StoreChanges, stageBlock } from './fold.js';
+import type { Kept } from './kept.js';
 import type { KeyValue } from './messages.js';
 import type { Objects } from './objects.js';
 import type { Remembered } from './start.js';
@@ -14,19 +25,68 @@ import type { Ledger, Session, StagedVersion } from './state.js';
 
 /** Of what is committed here; written with the objects, in one batch. */
 export const watermarkKey = metaKey('watermark');
+export const spansKey = metaKey('spans');
 
 const names = {
   seen: metaKey('seen'),
   leaseMax: metaKey('lease-max'),
   watermark: watermarkKey,
-  spans: metaKey('spans'),
+  spans: spansKey,
 };
 
 /** What a start needs from the disk: the ledger as it was at the stored watermark, with the log above it staged. */
 export async function remember(log: EventLog): Promise<Remembered> {
   const leaseBytes = await log.get(names.leaseMax);
   const leaseMaxMs = leaseBytes === undefined ? 0 : Number(new TextDecoder().decode(leaseBytes));
-  return { ledger: await rememberLedger(log), seen: await rememberSeen(log), leaseMaxMs };
+  if ((await log.get(incompleteKey)) !== undefined) {
+    throw new KeychainError('CORRUPT', 'it holds a part of a snapshot');
+  }
+  const ledger = await rememberLedger(log);
+  const kept = await rememberKept(log, ledger);
+  return { ledger, kept, seen: await rememberSeen(log), leaseMaxMs };
+}
+
+/** Blocks that are looked at to tell how long a log is: to read it all would take too long. */
+const samplesMax = 32;
+
+/** What of the log is there; its bytes by a sample of its blocks, before those that the ledger counts. */
+async function rememberKept(log: EventLog, ledger: Ledger): Promise<Kept> {
+  const { start } = log;
+  const base = await readBase(log);
+  const at = base === undefined ? start : revisionOf(base);
+  const isLost = base === undefined && start.index > 0;
+  if (isLost || at.index < start.index || at.index > ledger.watermark.index) {
+    throw new KeychainError(
+      'CORRUPT',
+      `the log begins after entry ${start.index}, and the base is of ${at.index}`,
+    );
+  }
+  const perEntry = await sampleBytes(log, start.index, ledger.watermark.index);
+  const bytes = ({ index }: EntryId): number =>
+    -Math.round(perEntry * (ledger.watermark.index - index));
+  return { start: { id: start, bytes: bytes(start) }, base: { id: at, bytes: bytes(at) } };
+}
+
+/** The first block from an entry on; one that can't be read is left to who needs it. */
+async function firstBlock(log: EventLog, index: number): Promise<LogBlock | undefined> {
+  try {
+    for await (const [, value] of log.scan(blockKey(index), blockPrefix)) return decodeBlock(value);
+  } catch (error) {
+    if (!(error instanceof KeychainError)) throw error;
+  }
+  return undefined;
+}
+
+/** Bytes of a block for each of its entries, on average. */
+async function sampleBytes(log: EventLog, after: number, through: number): Promise<number> {
+  const step = Math.max(1, Math.ceil((through - after) / samplesMax));
+  let [bytes, entries] = [0, 0];
+  for (let index = after + 1; index <= through; index += step) {
+    const block = await firstBlock(log, index);
+    bytes += block?.bytes.byteLength ?? 0;
+    entries += block?.entries.length ?? 0;
+  }
+  return entries === 0 ? 0 : bytes / entries;
 }
 
 /** The newest view that this store has seen. */
@@ -35,7 +95,8 @@ export async function rememberSeen(log: Pick<EventLog, 'get'>): Promise<View | u
   return bytes === undefined ? undefined : View.decode(bytes);
 }
 
-async function rememberLedger(log: EventLog): Promise<Ledger> {
+/** The ledger as it was at the stored watermark, with the log above it staged. */
+export async function rememberLedger(log: EventLog): Promise<Ledger> {
   const ledger = emptyLedger();
   const watermark = await log.get(names.watermark);
   if (watermark !== undefined) {
@@ -61,7 +122,8 @@ async function rememberLedger(log: EventLog): Promise<Ledger> {
   await rememberSessions(log, ledger);
   // Times never go back: what the newest committed entry says may be told by no session.
   const committed = await log.blockEndingAt(ledger.watermark.index);
-  ledger.lastAt = Math.max(ledger.lastAt, committed?.entries.at(-1)?.at ?? 0);
+  const time = committed?.entries.at(-1)?.at ?? (await readBase(log))?.time ?? 0;
+  ledger.lastAt = Math.max(ledger.lastAt, time);
   for await (const block of log.read(ledger.watermark)) stageBlock(ledger, block);
   ledger.synced = ledger.last;
   return ledger;

@@ -32,6 +32,8 @@ export class Objects {
   readonly hot: HotObjects;
   #generations: Generation[] = [{ loads: 0, retired: [] }];
   #saves = 0;
+  /** Another one since the store's content was replaced: what was loaded of the one before isn't kept. */
+  #content = 0;
 
   /** @param hotBytesMax bytes of objects that are kept in memory */
   constructor(log: EventLog, hotBytesMax: number) {
@@ -64,11 +66,12 @@ export class Objects {
   async load(key: Uint8Array): Promise<KeyValue | undefined> {
     const known = this.peek(key);
     if (known !== undefined) return known.found;
+    const content = this.#content;
     const bytes = await this.#log.get(objectKey(key));
     const loaded = bytes === undefined ? undefined : decodeObject(bytes);
     // A commit that came meanwhile is still among the recent ones: the caller's hold keeps it there.
     const mapKey = toMapKey(key);
-    if (!this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);
+    if (content === this.#content && !this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);
     return loaded;
   }
 
@@ -100,6 +103,13 @@ export class Objects {
     }
     this.#log.record([...ops, ...others], { sync: false });
     void this.#log.settled().then(() => this.#retire(keys, save));
+  }
+
+  /** Another content comes in the place of the store's, or has come: nothing that was there, or on its way, counts. */
+  forgetAll(): void {
+    this.#content += 1;
+    this.#recent.clear();
+    this.hot.clear();
   }
 
   #retire(keys: readonly string[], save: number): void {

@@ -5,6 +5,7 @@ import type { EventLog } from '../log/event-log.js';
 import { metaKey } from '../log/keys.js';
 import { type Damage, openLog } from '../log/open-log.js';
 import { seal, unseal } from '../log/record.js';
+import { incompleteKey } from './base.js';
 import { remember, rememberSeen } from './node-store.js';
 import { servingOf } from './views.js';
 
@@ -12,7 +13,6 @@ import { servingOf } from './views.js';
 const leaseMsMax = 60_000;
 /** R5 counts from what the store promised before it was emptied. */
 const leaseMaxKey = metaKey('lease-max');
-const keptByWipe = [leaseMaxKey];
 
 export interface OpenStoreOptions {
   readonly folder: DataFolder;
@@ -30,10 +30,15 @@ export async function openStore(options: OpenStoreOptions): Promise<EventLog> {
   const { engine, dir } = folder;
   await mendLeaseLimit(engine, notice);
   const opened = await openLog({ engine, fatal });
-  const damage = opened.damage ?? (await damageOfState(opened.log));
-  if (damage === undefined) return opened.log;
-  const what = `the store in ${dir} is damaged (${damage.kind}): ${damage.message}`;
-  if (await mayBeLastCopy(opened.log, id)) {
+  const isPart = await holdsPart(engine);
+  const damage = opened.damage ?? (isPart ? undefined : await damageOfState(opened.log));
+  if (damage === undefined && !isPart) return opened.log;
+  const what =
+    damage === undefined
+      ? `the store in ${dir} holds a part of a snapshot only`
+      : `the store in ${dir} is damaged (${damage.kind}): ${damage.message}`;
+  // A part of a snapshot is no copy.
+  if (!isPart && (await mayBeLastCopy(opened.log, id))) {
     await engine.close();
     throw new KeychainError(
       'CORRUPT',
@@ -65,6 +70,12 @@ export async function emptyDamaged(
   }
 }
 
+/** A snapshot that didn't come to its end, or a store that was being emptied: nothing of it counts (R17). */
+async function holdsPart(engine: StorageEngine): Promise<boolean> {
+  const stored = await engine.get(incompleteKey).catch(() => undefined);
+  return stored !== undefined;
+}
+
 /** Empties the store of a node: what it held is no part of the chain any more. */
 export async function emptyStore(
   log: EventLog,
@@ -72,7 +83,11 @@ export async function emptyStore(
   fatal: (error: unknown) => void,
 ): Promise<EventLog> {
   await log.release();
-  await folder.wipe(keptByWipe);
+  // An end in the middle leaves objects without their log: the next start must not go on from them.
+  const value = seal(incompleteKey, new Uint8Array(0));
+  await folder.engine.write([{ type: 'put', key: incompleteKey, value }], { sync: true });
+  await folder.wipe([leaseMaxKey, incompleteKey]);
+  await folder.engine.write([{ type: 'del', key: incompleteKey }], { sync: true });
   return (await openLog({ engine: folder.engine, fatal })).log;
 }
 

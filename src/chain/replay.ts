@@ -1,10 +1,14 @@
 import { assert } from '../base/assert.js';
 import { toMapKey } from '../base/bytes.js';
-import type { EntryId, Envelope } from '../gen/keychaindb/v1/log.js';
+import { KeychainError } from '../base/errors.js';
+import type { EntryId, Envelope, SnapshotBase, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
-import { origin } from '../log/event-log.js';
+import { objectPrefix } from '../log/keys.js';
+import { readBase, readChunks, revisionOf } from './base.js';
 import { commitThrough, emptyLedger, type StoreChanges, stageBlock } from './fold.js';
 import type { KeyValue } from './messages.js';
+import { rememberSession } from './node-store.js';
+import { decodeObject } from './objects.js';
 import type { StagedVersion } from './state.js';
 import { type ObjectDigest, objectDigest, StateHash } from './state-hash.js';
 
@@ -72,6 +76,32 @@ export class Replay {
     return copy;
   }
 
+  /** Begins with the state that stands for what the log has lost; before anything else. Throws KeychainError CORRUPT. */
+  async begin(base: SnapshotBase, chunks: AsyncIterable<SnapshotChunk>): Promise<void> {
+    const { ledger } = this;
+    assert(ledger.last.index === 0, 'a base is where a replay begins');
+    const at = revisionOf(base);
+    for await (const { records } of chunks) {
+      for (const { key, value } of records) {
+        if (key[0] !== objectPrefix[0]) {
+          rememberSession(ledger, key, value);
+          continue;
+        }
+        const name = key.slice(objectPrefix.byteLength);
+        const found = decodeObject(value);
+        this.#write(name, { ...found, revision: found.modRevision });
+      }
+    }
+    Object.assign(ledger, { last: at, synced: at, watermark: at, spans: base.spans });
+    ledger.lastAt = Math.max(ledger.lastAt, base.time);
+    this.#changes = [];
+    if (this.hash === base.stateHash) return;
+    throw new KeychainError(
+      'CORRUPT',
+      `the base at revision ${at.index} has hash ${this.hash}; it was made with ${base.stateHash}`,
+    );
+  }
+
   /** Of the state at the watermark. */
   get hash(): string {
     return this.#hash.with(this.ledger);
@@ -108,10 +138,12 @@ export function entryBlock(block: LogBlock, entry: Envelope, previous: EntryId):
   return { bytes: entry.payload, chainId: block.chainId, previous, end, entries: [entry] };
 }
 
-/** Folds the whole log, committing through `watermark`. */
+/** Folds all of the log that is kept, from the base on where it has lost its beginning, committing through `watermark`. */
 export async function replay(log: EventLog, watermark: EntryId): Promise<Replay> {
   const replayed = new Replay({ keepsValues: true });
-  for await (const block of log.read(origin)) {
+  const base = log.start.index === 0 ? undefined : await readBase(log);
+  if (base !== undefined) await replayed.begin(base, readChunks(log, base));
+  for await (const block of log.read(replayed.ledger.last)) {
     replayed.stage(block);
     if (block.end.index <= watermark.index) replayed.commit(block.end);
   }

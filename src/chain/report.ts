@@ -28,7 +28,7 @@ export function heartbeatOf(
     activeEpoch: state.active?.epoch ?? 0,
     last: ledger.last,
     watermark: ledger.watermark,
-    incomplete: false,
+    incomplete: state.incomplete,
     silentPeers: silentPeers(state, now),
     join,
     report: joinReport(state),

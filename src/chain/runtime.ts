@@ -3,8 +3,6 @@ import { toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { objectCacheBytesDefault } from '../base/limits.js';
-import type { Random } from '../base/random.js';
-import type { Timing } from '../base/timing.js';
 import type {
   FollowDown,
   FollowUp,
@@ -20,9 +18,10 @@ import type {
 } from '../gen/keychaindb/v1/kv.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
-import type { Acceptor, Dialer } from '../wire/channel.js';
-import { type OperationLimits, validateOperation } from '../wire/validate.js';
-import { type ComparePace, comparePaceDefault } from './comparison.js';
+import type { Acceptor } from '../wire/channel.js';
+import { validateOperation } from '../wire/validate.js';
+import { Compaction, compactionDefault } from './compaction.js';
+import { comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
@@ -32,8 +31,10 @@ import { Hops } from './hops.js';
 import type { HotObjects } from './hot-objects.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { inspect } from './inspect.js';
+import { Installer } from './install.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
+import type { NodeHandle, NodeOptions, Removal } from './node.js';
 import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
@@ -46,75 +47,8 @@ import { startState } from './start.js';
 import type { NodeState } from './state.js';
 import { StateScan } from './state-scan.js';
 import { Ticks } from './ticks.js';
-import { type NodeTelemetry, NodeTracing, placeIn } from './tracing.js';
+import { NodeTracing, placeIn } from './tracing.js';
 import { everyoneIn } from './views.js';
-
-export interface NodeOptions {
-  readonly identity: {
-    readonly id: string;
-    readonly incarnation: number;
-    readonly storeId: Uint8Array;
-    readonly address: string;
-    /** The first incarnation of this process. */
-    readonly process?: number;
-  };
-  readonly chainId: number;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly timing: Timing;
-  readonly log: EventLog;
-  /** Ask to be a member. */
-  readonly join: boolean;
-  /** Of the program, for people. */
-  readonly version?: string;
-  readonly peers: Dialer<PeerMessage, PeerMessage>;
-  readonly links: Dialer<FollowUp, FollowDown>;
-  readonly coordinators: {
-    readonly addresses: readonly string[];
-    readonly dialer: Dialer<NodeHeartbeat, CoordinatorPush>;
-  };
-  readonly limits: OperationLimits;
-  /** How neighbours compare their states. */
-  readonly compare?: ComparePace;
-  /** Bytes of objects that are kept in memory; 0: none. */
-  readonly objectCacheBytes?: number;
-  readonly telemetry?: NodeTelemetry;
-  /** Called once; after it the process must end. */
-  readonly fatal: (error: unknown) => void;
-  /** What coordinators tell the operator of this node, e.g. that it isn't a member. */
-  readonly notice?: (text: string) => void;
-}
-
-/** Why an incarnation is over; `wipe`: its store starts from nothing. */
-export interface Removal {
-  readonly wipe: boolean;
-  readonly why: string;
-  /** The next incarnation is higher than this one too. */
-  readonly above: number;
-}
-
-export interface NodeHandle {
-  readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
-  readonly acceptFollow: Acceptor<FollowDown, FollowUp>;
-  readonly acceptSession: Acceptor<SessionResponse, SessionRequest>;
-  /** One operation, in process; `timeoutMs` counts from now. Never rejects. */
-  execute(operation: Operation): Promise<OperationResult>;
-  readonly view: View | undefined;
-  /** For tests, tools and assertions; nobody outside the room changes it. */
-  readonly state: NodeState;
-  readonly tracing: NodeTracing;
-  /** What waits and how much of it may, by name; for /metrics. */
-  readonly queues: readonly Queue[];
-  /** Messages and entries sent to successors by this incarnation. */
-  readonly linkMeter: Readonly<ForwardMeter>;
-  readonly objectCache: Readonly<Pick<HotObjects, 'bytes' | 'hits' | 'misses'>>;
-  /** Every event, after it was applied. */
-  readonly events$: Observable<ChainEvent>;
-  inspect(hash: boolean): Promise<InspectResponse>;
-  /** This incarnation is out of the chain: start again under a higher one, on the same store. */
-  readonly removed: Promise<Removal>;
-  close(): Promise<void>;
-}
 
 /** The shell of one chain node: inputs → step → append the events → release the effects. */
 export async function startNode(options: NodeOptions): Promise<NodeHandle> {
@@ -138,6 +72,8 @@ class NodeRuntime implements NodeHandle {
   readonly #links: Links;
   readonly #scan: StateScan;
   readonly #heartbeats: Heartbeats;
+  readonly #compaction: Compaction;
+  readonly #installer: Installer;
   readonly #hops: Hops;
   readonly tracing: NodeTracing;
   readonly meter: NodeMeter;
@@ -154,11 +90,16 @@ class NodeRuntime implements NodeHandle {
 
   constructor(options: NodeOptions, remembered: Awaited<ReturnType<typeof remember>>) {
     const { identity, chainId, clock, log, timing } = options;
+    const compaction = { ...compactionDefault, ...options.compaction };
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
     const { compare = comparePaceDefault } = options;
-    this.state = startState(identity, chainId, timing, clock.monotonic(), remembered, compare);
+    const now = clock.monotonic();
+    this.state = startState(identity, chainId, timing, now, remembered, {
+      pace: compare,
+      bounds: compaction.bounds,
+    });
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {
       this.#onRemoved = resolve;
@@ -175,7 +116,21 @@ class NodeRuntime implements NodeHandle {
     const give = (input: ChainInput): void => this.#give(input);
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
-    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops);
+    const { share } = compaction;
+    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops, share);
+    this.#compaction = new Compaction(this.state, log, clock, compaction, give, (error) => {
+      const { reason, message: what } = KeychainError.from(error);
+      options.notice?.(`the log can't be made shorter: ${what}`);
+      if (reason === 'CORRUPT') give({ type: 'DamageFound', what, now: clock.monotonic() });
+    });
+    this.#installer = new Installer({
+      log,
+      objects: this.#objects,
+      give,
+      now: () => clock.monotonic(),
+      raiseFormat: () => compaction.raiseFormat?.(),
+      failed: (why) => this.#over({ wipe: true, why, above: 0 }),
+    });
     this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
@@ -310,6 +265,17 @@ class NodeRuntime implements NodeHandle {
       case 'DownAcked':
         this.#links.acked(event.synced.index);
         return false;
+      case 'LogDropped':
+        this.#log.drop(event.through.id, 0);
+        this.#compaction.dropped();
+        return false;
+      case 'SnapshotBegun':
+        this.#installer.begin(this.state.up?.session ?? 0, event.base);
+        return false;
+      case 'SnapshotInstalled':
+        // What was read of the store meanwhile was a part of it.
+        this.#objects.forgetAll();
+        return false;
       case 'Activated':
         this.#peers.keepOnly(new Set(everyoneIn(event.view).map((m) => m.address)));
         return false;
@@ -326,6 +292,9 @@ class NodeRuntime implements NodeHandle {
         return;
       case 'SuffixCut':
         this.#hops.cut(event.after.index);
+        return;
+      case 'SnapshotBegun':
+        this.#hops.cut(0);
         return;
       case 'Synced':
         this.#hops.sync(event.through.index, input.now);
@@ -389,7 +358,13 @@ class NodeRuntime implements NodeHandle {
         this.#heartbeats.now();
         break;
       case 'stop':
-        this.#onRemoved({ wipe: effect.wipe, why: effect.why, above: 0 });
+        this.#over({ wipe: effect.wipe, why: effect.why, above: 0 });
+        break;
+      case 'storeChunk':
+        this.#installer.store(effect.session, effect.chunk);
+        break;
+      case 'completeInstall':
+        this.#installer.complete(effect.session);
         break;
       case 'readRange':
       case 'hashRange':
@@ -401,11 +376,17 @@ class NodeRuntime implements NodeHandle {
     }
   }
 
+  /** A store that holds a part of a snapshot is of no use to the next incarnation (R17). */
+  #over(removal: Removal): void {
+    this.#onRemoved({ ...removal, wipe: removal.wipe || this.state.incomplete });
+  }
+
   #tick(): void {
     const now = this.#clock.monotonic();
     this.#diskWait.look(this.#log, now);
     this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
     this.#pending.expire(now);
+    this.#compaction.look();
   }
 
   #peerSaid(message: PeerMessage): void {
@@ -421,7 +402,7 @@ class NodeRuntime implements NodeHandle {
       const why = 'the coordinators have given this incarnation up';
       const removal = { wipe: false, why, above: push.newestIncarnation };
       // A view that is on its way to the disk comes first: it may say that the store is to be emptied (R18).
-      void this.#log.settled().then(() => this.#onRemoved(removal));
+      void this.#log.settled().then(() => this.#over(removal));
     }
   }
 
@@ -495,6 +476,7 @@ class NodeRuntime implements NodeHandle {
     for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
     this.#inbox.complete();
     this.#events.complete();
+    await Promise.all([this.#compaction.close(), this.#installer.close()]);
     await this.#log.settled();
   }
 }

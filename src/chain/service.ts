@@ -5,7 +5,7 @@ import type { KVServer } from '../gen/keychaindb/v1/kv.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi } from '../wire/grpc-channel.js';
 import { type KvHandler, kvCalls } from '../wire/kv-service.js';
-import type { NodeHandle } from './runtime.js';
+import type { NodeHandle } from './node.js';
 
 /** KV at a node: Get is answered here; Put and Delete only by the head. `node`: the present incarnation. */
 export function nodeKvHandler(node: () => NodeHandle): KvHandler {

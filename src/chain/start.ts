@@ -2,12 +2,15 @@ import { promiseMs } from '../base/timing.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { type ComparePace, comparePaceDefault, emptyComparison } from './comparison.js';
 import { emptyLedger } from './fold.js';
+import { everythingKept, type Kept, type LogBounds } from './kept.js';
+import { logBoundsDefault } from './limits.js';
 import type { Ledger, NodeIdentity, NodeState, NodeTiming } from './state.js';
 import { everyoneIn, nameKey } from './views.js';
 
 /** What a process finds on its disk. */
 export interface Remembered {
   readonly ledger?: Ledger;
+  readonly kept?: Kept;
   readonly seen?: View | undefined;
   readonly leaseMaxMs?: number;
 }
@@ -19,7 +22,10 @@ export function startState(
   timing: NodeTiming,
   now: number,
   remembered: Remembered = {},
-  pace: ComparePace = comparePaceDefault,
+  {
+    pace = comparePaceDefault,
+    bounds = logBoundsDefault,
+  }: { readonly pace?: ComparePace; readonly bounds?: LogBounds } = {},
 ): NodeState {
   const leaseMaxMs = remembered.leaseMaxMs ?? 0;
   const { seen } = remembered;
@@ -32,6 +38,9 @@ export function startState(
     chainId,
     timing,
     ledger: remembered.ledger ?? emptyLedger(),
+    bounds,
+    kept: remembered.kept ?? everythingKept,
+    incomplete: false,
     seen,
     active: undefined,
     removed: false,

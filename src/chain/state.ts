@@ -1,6 +1,7 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { ChainRecord, EntryId, Envelope, Outcome } from '../gen/keychaindb/v1/log.js';
 import type { Comparison, StoreDamage } from './comparison.js';
+import type { Kept, LogBounds } from './kept.js';
 import type { ReadRequest, Token } from './messages.js';
 import type { Spans } from './spans.js';
 import type { Name } from './views.js';
@@ -61,6 +62,8 @@ export interface Ledger {
   /** Everything up to here is known to be committed. Up on Committed; never down. Invariant: <= last. */
   watermark: EntryId;
   spans: Spans;
+  /** Of all blocks that were appended to it and not cut; counted from where this ledger began. */
+  bytes: number;
   /** Blocks above the watermark, oldest first. */
   readonly staged: StagedBlock[];
   stagedBytes: number;
@@ -85,6 +88,17 @@ export interface UpLink {
   heard: boolean;
   /** Everything up to here is synced at all before this node, as said in this epoch (R11). */
   syncedThrough: EntryId;
+  /** A snapshot comes on it (R17). */
+  install: Install | undefined;
+}
+
+/** A snapshot on its way into this store. */
+export interface Install {
+  readonly at: EntryId;
+  readonly chunks: number;
+  /** Chunks that have come, and those that are in the store. */
+  taken: number;
+  stored: number;
 }
 
 /** The link from the successor; it dialed. */
@@ -97,6 +111,8 @@ export interface DownLink {
   reconciled: boolean;
   /** Everything up to here is synced at the follower, as said in this epoch; undefined before it said so. */
   acked: EntryId | undefined;
+  /** What it gets comes after this entry. */
+  readonly fedAfter: EntryId;
 }
 
 /** A hello that can't be answered yet: of an epoch not active here, or the token isn't here (R7). */
@@ -134,7 +150,13 @@ export interface NodeState {
   readonly self: NodeIdentity;
   readonly chainId: number;
   readonly timing: NodeTiming;
-  readonly ledger: Ledger;
+  /** Another one when a snapshot was installed; else changed in place. */
+  ledger: Ledger;
+  readonly bounds: LogBounds;
+  /** What of the log is there, and the base below it. Changed by BaseMade, LogDropped and SnapshotInstalled. */
+  kept: Kept;
+  /** This store holds a part of a snapshot: nothing of it counts (R10, R17). */
+  incomplete: boolean;
 
   /** Newest view that a coordinator or a peer has shown; persisted before it gets here; never goes back (R1). */
   seen: View | undefined;

@@ -9,12 +9,17 @@ import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import { Connections, dialServerStream } from '../wire/grpc-channel.js';
 import { type Jaeger, startJaeger } from './jaeger.js';
-import type { CacheFlags, LimitFlags, TimingFlags } from './options.js';
+import type { CacheFlags, CompactionFlags, LimitFlags, TimingFlags } from './options.js';
 import { type ReadyNotice, say, untilStopped } from './process.js';
 import { table } from './table.js';
 import { type TelemetryFlags, telemetryArgs } from './telemetry-flags.js';
 
-export interface DemoFlags extends TimingFlags, LimitFlags, CacheFlags, TelemetryFlags {
+export interface DemoFlags
+  extends TimingFlags,
+    LimitFlags,
+    CacheFlags,
+    CompactionFlags,
+    TelemetryFlags {
   readonly coordinators: number;
   readonly nodes: number;
   readonly proxies: number;
@@ -140,6 +145,7 @@ async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess
     else argv.push('--coordinators', addresses);
     argv.push(...timingArgs(flags), ...telemetryArgs(flags));
     if (role !== 'coordinator') argv.push(...limitArgs(flags));
+    if (role === 'node') argv.push(...compactionArgs(flags));
     if (role === 'node') argv.push('--object-cache-bytes', `${flags.objectCacheBytes}`);
     return { ...process_, pid: 0, dataDir, argv };
   });
@@ -166,6 +172,13 @@ function timingArgs(flags: TimingFlags): readonly string[] {
 
 function limitArgs({ keyBytesMax, valueBytesMax }: LimitFlags): readonly string[] {
   return ['--key-bytes-max', `${keyBytesMax}`, '--value-bytes-max', `${valueBytesMax}`];
+}
+
+function compactionArgs(flags: CompactionFlags): readonly string[] {
+  const { logBytesMax, logEntriesMax, compactionShare } = flags;
+  const entries = logEntriesMax === undefined ? [] : ['--log-entries-max', `${logEntriesMax}`];
+  const share = ['--compaction-share', `${compactionShare}`];
+  return ['--log-bytes-max', `${logBytesMax}`, ...entries, ...share];
 }
 
 /** Ports that were free a moment ago, all different. */

@@ -5,8 +5,9 @@ import { systemRandom } from '../base/random.js';
 import type { ChainEvent } from '../chain/events.js';
 import { NodeMeter } from '../chain/meter.js';
 import { nodeMetrics } from '../chain/metrics.js';
+import type { NodeHandle } from '../chain/node.js';
 import { emptyDamaged, type OpenStoreOptions, openStore } from '../chain/open-store.js';
-import { type NodeHandle, startNode } from '../chain/runtime.js';
+import { startNode } from '../chain/runtime.js';
 import { nodeChainService, nodeKvHandler, nodeKvService } from '../chain/service.js';
 import { placeIn } from '../chain/tracing.js';
 import { sameName, servesIn } from '../chain/views.js';
@@ -14,7 +15,7 @@ import { ChainService } from '../gen/keychaindb/v1/chain.js';
 import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
 import { KVService } from '../gen/keychaindb/v1/kv.js';
 import { type GetTraceRequest, TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
-import { DataFolder, makeFolder } from '../log/data-folder.js';
+import { DataFolder, formatOfBases, makeFolder } from '../log/data-folder.js';
 import { RocksEngine } from '../log/rocks-engine.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
 import type { Logger } from '../telemetry/log.js';
@@ -28,7 +29,9 @@ import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
 import {
   type CacheFlags,
+  type CompactionFlags,
   type CompareFlags,
+  compactionOf,
   comparePaceOf,
   type LimitFlags,
   limitsOf,
@@ -44,6 +47,7 @@ export interface NodeFlags
   extends TimingFlags,
     LimitFlags,
     CacheFlags,
+    CompactionFlags,
     CompareFlags,
     TelemetryFlags {
   readonly id: string;
@@ -155,6 +159,10 @@ export async function runNode(flags: NodeFlags, protocol = protocolVersion): Pro
         dialer: dialBidi(connections, 'heartbeats', CoordinatorService.heartbeat),
       },
       limits: limitsOf(flags),
+      compaction: {
+        ...compactionOf(flags),
+        raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(die),
+      },
       compare: comparePaceOf(flags),
       objectCacheBytes: flags.objectCacheBytes,
       fatal: die,
@@ -239,6 +247,9 @@ const rareEvents: ReadonlySet<ChainEvent['type']> = new Set([
   'ViewSeen',
   'Removed',
   'SuffixCut',
+  'BaseMade',
+  'LogDropped',
+  'SnapshotBegun',
   'LeaseLimitRaised',
   'LeasesDropped',
   'PeerStopped',

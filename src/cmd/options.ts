@@ -5,7 +5,9 @@ import {
   valueBytesMaxDefault,
 } from '../base/limits.js';
 import { type Timing, timingDefault } from '../base/timing.js';
+import type { CompactionOptions } from '../chain/compaction.js';
 import { type ComparePace, comparePaceDefault } from '../chain/comparison.js';
+import { compactionShareDefault, logBoundsDefault } from '../chain/limits.js';
 import type { OperationLimits } from '../wire/validate.js';
 
 /** An option with its environment variable: KEYCHAINDB_<FLAG>. */
@@ -192,6 +194,45 @@ export function addLimitFlags(command: Command): Command {
         .argParser(wholeNumber(1, 4 << 20))
         .default(valueBytesMaxDefault),
     );
+}
+
+export interface CompactionFlags {
+  readonly logBytesMax: number;
+  readonly logEntriesMax?: number;
+  readonly compactionShare: number;
+}
+
+/** How far a node's log may grow. */
+export function addCompactionFlags(command: Command): Command {
+  return command
+    .addOption(
+      flag('--log-bytes-max <bytes>', 'of its log that a node keeps, about')
+        .argParser(wholeNumber(1 << 20, Number.MAX_SAFE_INTEGER))
+        .default(logBoundsDefault.bytesMax),
+    )
+    .addOption(
+      flag('--log-entries-max <count>', 'entries of it that a node keeps, about').argParser(
+        wholeNumber(2, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .addOption(
+      flag('--compaction-share <part>', 'of the time that goes into snapshots beside the writes')
+        .argParser((text) => {
+          const value = Number(text);
+          if (!(value >= 0.01 && value <= 1))
+            throw new InvalidArgumentError('0.01 to 1 is wanted.');
+          return value;
+        })
+        .default(compactionShareDefault),
+    );
+}
+
+export function compactionOf(flags: CompactionFlags): Pick<CompactionOptions, 'bounds' | 'share'> {
+  const { logBytesMax, logEntriesMax = logBoundsDefault.entriesMax, compactionShare } = flags;
+  return {
+    bounds: { bytesMax: logBytesMax, entriesMax: logEntriesMax },
+    share: compactionShare,
+  };
 }
 
 export function limitsOf({ keyBytesMax, valueBytesMax }: LimitFlags): OperationLimits {

@@ -13,6 +13,7 @@ import { log } from './log-verbs.js';
 import type { NodeFlags } from './node.js';
 import {
   addCacheFlags,
+  addCompactionFlags,
   addCompareFlags,
   addLimitFlags,
   addTimingFlags,
@@ -178,7 +179,7 @@ function node(): Command {
     );
   addCompareFlags(addTimingFlags(coordinatorsFlag(command)));
   const withLimits = addCacheFlags(addLimitFlags(command));
-  return addTelemetryFlags(withLimits).action(async (flags: NodeFlags) => {
+  return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: NodeFlags) => {
     const { runNode } = await import('./node.js');
     await runNode(flags);
     process.exit(exitCodes.ok);
@@ -228,13 +229,12 @@ function demo(): Command {
       ).default(false),
     )
     .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
-  return addTelemetryFlags(addCacheFlags(addLimitFlags(addTimingFlags(command)))).action(
-    async (flags: DemoFlags) => {
-      const { runDemo } = await import('./demo.js');
-      await runDemo(flags);
-      process.exit(exitCodes.ok);
-    },
-  );
+  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(command)));
+  return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: DemoFlags) => {
+    const { runDemo } = await import('./demo.js');
+    await runDemo(flags);
+    process.exit(exitCodes.ok);
+  });
 }
 
 function get(): Command {

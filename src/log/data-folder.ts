@@ -6,8 +6,12 @@ import type { StorageEngine, WriteOp } from './engine.js';
 import { metaKey } from './keys.js';
 import { seal, unseal } from './record.js';
 
-/** Raised when what stands on the disk changes; an older program refuses a newer folder. */
-export const formatVersion = 1;
+/** The newest that this program knows; an older program refuses a newer folder. */
+export const formatVersion = 2;
+/** Of a new folder. It is raised when something comes to stand in it that older programs would take for damage. */
+const formatAtFirst = 1;
+/** A node's log that begins later than 1, with a base. */
+export const formatOfBases = 2;
 
 export type FolderKind = 'coordinator' | 'node';
 
@@ -99,6 +103,15 @@ export class DataFolder {
   }
 
   /**
+   * What is written from here on is of this format: the record of it is on the disk with, or before, all that the
+   * engine is given afterwards.
+   */
+  raiseFormat(format: number): Promise<void> {
+    if (this.#identity.format >= format) return Promise.resolve();
+    return this.#write({ ...this.#identity, format });
+  }
+
+  /**
    * Empties the store; it gets a new store id, since it is no copy of anything any more. The records
    * named in `keep` stay, and are there all the time. The new id comes first: what an end in the middle
    * leaves is not taken for the old copy.
@@ -111,10 +124,10 @@ export class DataFolder {
 
   async #write(identity: Identity): Promise<void> {
     const value = new TextEncoder().encode(JSON.stringify(identity));
+    this.#identity = identity;
     await this.engine.write([{ type: 'put', key: identityKey, value: seal(identityKey, value) }], {
       sync: true,
     });
-    this.#identity = identity;
   }
 }
 
@@ -149,7 +162,7 @@ async function emptyEngine(engine: StorageEngine, keep: readonly Uint8Array[]): 
 
 function newIdentity(kind: FolderKind, id: string, random: Random): Identity {
   const storeId = toHex(random.bytes(16));
-  return { format: formatVersion, kind, id, clusterId: '', storeId, incarnation: 0 };
+  return { format: formatAtFirst, kind, id, clusterId: '', storeId, incarnation: 0 };
 }
 
 /** Undefined where there is none: the store is new, or none of ours. */

@@ -43,8 +43,9 @@ class Batch {
   blocks: LogBlock[] = [];
   /** Blocks on the disk after this entry go; expanded to deletes when the batch is written. */
   cutAfter: EntryId | undefined;
-  /** Blocks on the disk through this entry go. */
+  /** Blocks on the disk through this entry go, so many of them with this batch. */
   dropThrough: EntryId | undefined;
+  deleteMax = dropBlocksMax;
   /** Nothing of what was before stays; the log goes on after `cutAfter`. */
   isReset = false;
   sync = false;
@@ -158,7 +159,7 @@ export class DurableLog implements EventLog {
     this.#schedule();
   }
 
-  drop(through: EntryId): void {
+  drop(through: EntryId, deleteMax = dropBlocksMax): void {
     if (through.index <= this.#start.index) return;
     assert(through.index <= this.#synced.index, 'what is dropped is on the disk', {
       through,
@@ -166,6 +167,7 @@ export class DurableLog implements EventLog {
     });
     const batch = this.#batch();
     batch.dropThrough = through;
+    batch.deleteMax = deleteMax;
     batch.sync = true;
     this.#start = through;
     while ((this.#recent[0]?.end.index ?? Number.POSITIVE_INFINITY) <= through.index) {
@@ -346,11 +348,12 @@ export class DurableLog implements EventLog {
   }
 
   /** What isn't deleted now lies before the log's start, is never read, and goes with a later drop. */
-  async #dropped({ dropThrough }: Batch): Promise<readonly WriteOp[]> {
+  async #dropped({ dropThrough, deleteMax }: Batch): Promise<readonly WriteOp[]> {
     if (dropThrough === undefined) return [];
     const value = seal(logStartKey, EntryId.encode(dropThrough).finish());
     const ops: WriteOp[] = [{ type: 'put', key: logStartKey, value }];
-    const range = { gte: blockKey(0), lt: blockKey(dropThrough.index + 1), limit: dropBlocksMax };
+    if (deleteMax === 0) return ops;
+    const range = { gte: blockKey(0), lt: blockKey(dropThrough.index + 1), limit: deleteMax };
     for await (const [key] of this.#engine.scan(range)) ops.push({ type: 'del', key });
     return ops;
   }

@@ -66,8 +66,11 @@ export interface EventLog {
   append(blocks: readonly LogBlock[], ops?: readonly WriteOp[]): void;
   /** Removes every block after `after`, which must be a block's end, in order with the appends. */
   cut(after: EntryId): void;
-  /** Forgets the blocks through that one's end, which is on the disk. What is at or before `start` is forgotten already. */
-  drop(through: EntryId): void;
+  /**
+   * Forgets the blocks through that one's end, which is on the disk. What is at or before `start` is forgotten already.
+   * The same batch deletes at most `deleteMax` of them: what stays is never read, and may be deleted at leisure.
+   */
+  drop(through: EntryId, deleteMax?: number): void;
   /**
    * Forgets every block: the log goes on after `to`, atomically with the records of the same batch. For a state that
    * came from elsewhere.

@@ -9,6 +9,7 @@ import { EntryId } from '../gen/keychaindb/v1/log.js';
  *   s client id [, seq]            session; outcome of a request
  *   b number                       marker of a batch that carried no block, or a cut
  *   h last index of the block      hop record: when a traced block passed
+ *   c revision, number             chunk of a base; `m base` says which base there is
  */
 const prefix = (letter: string): Uint8Array => new TextEncoder().encode(letter);
 
@@ -18,6 +19,8 @@ export const objectPrefix = prefix('o');
 export const sessionPrefix = prefix('s');
 export const markerPrefix = prefix('b');
 export const hopPrefix = prefix('h');
+/** Outside of what stands between meta records and sessions, which one scan reads. */
+export const chunkPrefix = prefix('c');
 
 const clientIdBytes = 16;
 
@@ -63,6 +66,15 @@ export function hopIndexOf(key: Uint8Array): number {
   return readUint64(key, hopPrefix.byteLength);
 }
 
+/** Every chunk of the base at a revision. */
+export function chunksOf(revision: number): Uint8Array {
+  return join(chunkPrefix, uint64(revision));
+}
+
+export function chunkKey(revision: number, sequence: number): Uint8Array {
+  return join(chunkPrefix, uint64(revision), uint64(sequence));
+}
+
 export function markerKey(number: number): Uint8Array {
   return join(markerPrefix, uint64(number));
 }
@@ -84,8 +96,9 @@ export function decodeMarker(value: Uint8Array): EntryId | undefined {
 
 /** The first key after every key with this prefix. */
 export function endOfPrefix(of: Uint8Array): Uint8Array {
-  const end = of.slice();
-  const last = end.byteLength - 1;
+  let last = of.byteLength - 1;
+  while (of[last] === 0xff) last -= 1;
+  const end = of.slice(0, last + 1);
   end[last] = (end[last] ?? 0) + 1;
   return end;
 }

@@ -124,3 +124,26 @@ t.test('a value is copied: it may be a view of a whole block', async (t) => {
   hot.keep('key', { ...object('a'), value: block.subarray(0, 3) });
   t.equal(hot.find('key')?.found?.value.buffer.byteLength, 3);
 });
+
+t.test(
+  'R17: nothing is in memory of what a snapshot has replaced, or was read while it came',
+  async (t) => {
+    const { objects, commit, hold } = await openObjects(1 << 20);
+    await commit(object('old'));
+    objects.forgetAll();
+    t.equal(objects.peek(key), undefined);
+    let open: () => void = () => undefined;
+    hold(
+      new Promise((resolve) => {
+        open = resolve;
+      }),
+    );
+    const end = objects.hold();
+    const loading = objects.load(key);
+    objects.forgetAll();
+    open();
+    await loading;
+    end();
+    t.equal(objects.peek(key), undefined, 'that read was under way');
+  },
+);

@@ -2,18 +2,20 @@ import { toMapKey } from '../../src/base/bytes.js';
 import { promiseMs } from '../../src/base/timing.js';
 import { comparePaceDefault, type RangeHash } from '../../src/chain/comparison.js';
 import { step } from '../../src/chain/core.js';
-import type { StoreChanges } from '../../src/chain/fold.js';
+import { emptyLedger, type StoreChanges } from '../../src/chain/fold.js';
 import type { ChainEffect, ChainInput } from '../../src/chain/inputs.js';
 import { checkNode } from '../../src/chain/invariants.js';
+import { markOfWatermark } from '../../src/chain/kept.js';
 import { downMessage, upMessage } from '../../src/chain/link.js';
 import type { KeyValue, ReadAnswer, WriteAnswer } from '../../src/chain/messages.js';
+import { cutAfter } from '../../src/chain/spans.js';
 import { startState } from '../../src/chain/start.js';
 import type { NodeState } from '../../src/chain/state.js';
 import { stateEnd } from '../../src/chain/state-chunk.js';
 import type { Member, View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { EntryId, RequestId } from '../../src/gen/keychaindb/v1/log.js';
-import type { LogBlock } from '../../src/log/event-log.js';
+import { type LogBlock, origin } from '../../src/log/event-log.js';
 
 export const timing = { heartbeatMs: 50, detectionMs: 250, leaseMs: 400, drift: 0.01 };
 export const promise = promiseMs(timing.leaseMs, timing.drift);
@@ -55,10 +57,14 @@ export function view(epoch: number, members: string, others = ''): View {
   };
 }
 
+const emptyBase = { objects: 0, sessions: 0, time: 0, stateHash: '', spans: [] };
+
 interface Feed {
   readonly follower: string;
   readonly link: number;
   after: EntryId;
+  /** A snapshot ends at `after`: blocks come when the follower has acknowledged it. */
+  isSnapshot: boolean;
 }
 
 class PureNode {
@@ -111,7 +117,9 @@ export class PureCluster {
       storeId: new TextEncoder().encode(`store-${id}`),
       address: id,
     };
-    const node = new PureNode(startState(self, 1, timing, this.now - promise, {}, this.pace));
+    const node = new PureNode(
+      startState(self, 1, timing, this.now - promise, {}, { pace: this.pace }),
+    );
     this.nodes.set(id, node);
     return node;
   }
@@ -143,6 +151,16 @@ export class PureCluster {
       if (event.type === 'BlockAppended' && !event.stored) node.log.push(event.block);
       if (event.type === 'SuffixCut') {
         node.log = node.log.filter((b) => b.end.index <= event.after.index);
+      }
+      if (event.type === 'LogDropped') {
+        node.log = node.log.filter((b) => b.end.index > event.through.id.index);
+      }
+      if (event.type === 'SnapshotBegun') {
+        node.log = [];
+        node.objects.clear();
+      }
+      if (event.type === 'DownAcked' && node.feed?.isSnapshot === true) {
+        node.feed.isSnapshot = event.synced.index < node.feed.after.index;
       }
       if (event.type === 'Activated') node.feed = undefined;
     }
@@ -186,6 +204,12 @@ export class PureCluster {
       }
       this.run();
     }
+  }
+
+  /** The node has a base of what it has committed: the log may go through the one before. */
+  base(id: string): void {
+    const { state } = this.node(id);
+    this.give(id, { type: 'BaseWritten', base: markOfWatermark(state), now: this.now });
   }
 
   crash(id: string): void {
@@ -279,12 +303,56 @@ export class PureCluster {
       }
       case 'feed': {
         const follower = node.dialers.get(effect.link) ?? '';
-        node.feed = { follower, link: effect.link, after: effect.common };
+        node.feed = { follower, link: effect.link, after: effect.common, isSnapshot: false };
         const { first } = effect;
         this.#send(id, follower, 'reconcile', (now) => ({
           type: 'PredecessorSaid',
           message: first,
           blocks: [],
+          chunks: [],
+          now,
+        }));
+        break;
+      }
+      case 'feedSnapshot': {
+        const follower = node.dialers.get(effect.link) ?? '';
+        const { id: at } = node.state.kept.base;
+        node.feed = { follower, link: effect.link, after: at, isSnapshot: true };
+        const snapshot = { ...emptyBase, at, chunks: 2 };
+        for (const [i, text] of ['snapshot', 'chunk', 'chunk'].entries()) {
+          const message = i === 0 ? { ...effect.first, snapshot } : downMessage(node.state);
+          const chunk = { at, sequence: i - 1, last: i === 2, records: [], checksum: 0 };
+          this.#send(id, follower, text, (now) => ({
+            type: 'PredecessorSaid',
+            message,
+            blocks: [],
+            chunks: i === 0 ? [] : [chunk],
+            now,
+          }));
+        }
+        break;
+      }
+      case 'storeChunk': {
+        const { session, chunk } = effect;
+        this.#send(id, id, 'stored', (now) => ({
+          type: 'ChunksStored',
+          session,
+          chunks: chunk.sequence + 1,
+          now,
+        }));
+        break;
+      }
+      case 'completeInstall': {
+        const { session } = effect;
+        const from = this.node(node.state.up?.to.id ?? '');
+        const at = node.state.up?.install?.at ?? origin;
+        node.objects = new Map(from.objects);
+        const spans = cutAfter(from.state.ledger.spans, at.index);
+        const ledger = { ...emptyLedger(), last: at, synced: at, watermark: at, spans };
+        this.#send(id, id, 'installed', (now) => ({
+          type: 'SnapshotInstalled',
+          session,
+          ledger,
           now,
         }));
         break;
@@ -347,7 +415,7 @@ export class PureCluster {
 
   #pump(id: string, node: PureNode): void {
     const { feed, state } = node;
-    if (feed === undefined || state.down?.link !== feed.link) return;
+    if (feed === undefined || feed.isSnapshot || state.down?.link !== feed.link) return;
     const blocks = node.log.filter(
       (b) => b.end.index > feed.after.index && b.end.index <= state.ledger.synced.index,
     );
@@ -365,6 +433,7 @@ export class PureCluster {
       type: 'PredecessorSaid',
       message,
       blocks,
+      chunks: [],
       now,
     }));
   }

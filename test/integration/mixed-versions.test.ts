@@ -26,6 +26,7 @@ function node(id: string, dataDir: string, protocol: { major: number; minor: num
     ...{ keyBytesMax: keyBytesMaxDefault, valueBytesMax: valueBytesMaxDefault },
     ...{ otlpProtocol: 'http', traceContent: 0, compareInterval: 60_000, compareShare: 0.02 },
     ...{ slow: 1_000, logLevel: 'info', objectCacheBytes: 0 },
+    ...{ logBytesMax: 256 << 20, compactionShare: 0.2 },
   };
   const script = `import { runNode } from ${JSON.stringify(new URL('../../src/cmd/node.js', import.meta.url).href)};
     await runNode(${JSON.stringify(flags)}, ${JSON.stringify(protocol)});

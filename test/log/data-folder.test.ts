@@ -1,7 +1,12 @@
 import t, { type Test } from 'tap';
 import { toHex } from '../../src/base/bytes.js';
 import type { Random } from '../../src/base/random.js';
-import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
+import {
+  DataFolder,
+  type FolderKind,
+  formatOfBases,
+  readIdentity,
+} from '../../src/log/data-folder.js';
 import type { StorageEngine, WriteOp } from '../../src/log/engine.js';
 import { origin } from '../../src/log/event-log.js';
 import { blockKey, metaKey, objectKey } from '../../src/log/keys.js';
@@ -77,12 +82,12 @@ t.test('a folder of a newer format is refused', async (t) => {
   const engine = restarted(await open(new MemoryEngine()));
   const at = metaKey('identity');
   const identity = JSON.parse(text((await engine.get(at))?.slice(0, -4) ?? key('{}')));
-  const newer = key(JSON.stringify({ ...identity, format: 2 }));
+  const newer = key(JSON.stringify({ ...identity, format: 3 }));
   await engine.write([{ type: 'put', key: at, value: seal(at, newer) }], { sync: true });
   await refused(
     t,
     open(engine),
-    `the data folder ${dir} was written in format 2; this program knows formats through 1: use a newer one`,
+    `the data folder ${dir} was written in format 3; this program knows formats through 2: use a newer one`,
   );
 });
 
@@ -218,3 +223,17 @@ t.test('a folder that is refused is closed again', async (t) => {
   await again.wipe([]);
   await again.engine.close();
 });
+
+t.test(
+  'a folder gets a newer format when it comes to hold what older programs do not know',
+  async (t) => {
+    const engine = new MemoryEngine();
+    const folder = await open(engine);
+    t.equal((await readIdentity(engine))?.format, 1, 'an older program may go on with a new one');
+    await folder.raiseFormat(formatOfBases);
+    await folder.raiseFormat(1);
+    await folder.nextIncarnation(1);
+    t.equal((await readIdentity(engine))?.format, 2, 'and it never goes back');
+    await open(restarted(folder));
+  },
+);

@@ -507,9 +507,9 @@ const chain: readonly Mutant[] = [
   one(
     'the follower resumes by revision alone',
     'R6, mutant 17',
-    'chain/link.ts',
-    'const common = hello.ends.find((end) => holds(ledger.spans, end)) ?? origin;',
-    'const common = hello.ends.find((end) => end.index <= ledger.last.index) ?? origin;',
+    'chain/kept.ts',
+    'const common = ends.find((end) => holds(ledger.spans, end));',
+    'const common = ends.find((end) => end.index <= ledger.last.index);',
   ),
   one(
     'a divergent suffix is not cut',
@@ -522,12 +522,54 @@ const chain: readonly Mutant[] = [
     'a watermark is applied before the log is reconciled',
     'R6, mutant 18',
     'chain/link.ts',
-    '  if (!up.reconciled) {\n    if (message.common === undefined) return;',
+    '  if (!up.reconciled) {\n    const { snapshot } = message;',
     `  if (message.watermark !== undefined && message.watermark.index <= state.ledger.last.index) {
     commitThroughKnown(turn, idAt(state.ledger.spans, message.watermark.index), now);
   }
   if (!up.reconciled) {
-    if (message.common === undefined) return;`,
+    const { snapshot } = message;`,
+  ),
+  one(
+    'a snapshot is put over what was there',
+    'R17, mutant 19',
+    'chain/install.ts',
+    'this.#then(session, () => this.#empty(session));',
+    'void this.#empty;',
+  ),
+  one(
+    'a snapshot leaves out what requests have come to',
+    'R12, R17',
+    'chain/compaction.ts',
+    'this.#log.scan(metaPrefix, sessionPrefix)',
+    "this.#log.scan(metaPrefix, new TextEncoder().encode('o'))",
+  ),
+  one(
+    'a store does not say that it holds a part of a snapshot',
+    'R10, R17, mutant 19',
+    'chain/install.ts',
+    "{ type: 'put', key: incompleteKey, value: EntryId.encode(revisionOf(base)).finish() },",
+    '',
+  ),
+  one(
+    'a store that holds a part of a snapshot goes on after a restart',
+    'R17, mutant 19',
+    'chain/open-store.ts',
+    'return stored !== undefined;',
+    'return stored !== undefined && false;',
+  ),
+  one(
+    'the log is dropped through the base that is not valid yet',
+    'R17',
+    'chain/compaction.ts',
+    'await flush(true);',
+    "await flush(true);\n    this.#give({ type: 'BaseWritten', base: { id: at, bytes: 0 }, now: 0 });\n    return;",
+  ),
+  one(
+    'a snapshot is whole before its last chunk',
+    'R17',
+    'chain/snapshot.ts',
+    'if (chunk.sequence + 1 === install.chunks) {',
+    'if (chunk.sequence + 1 === Math.max(1, install.chunks - 1)) {',
   ),
   one(
     'links and what they said outlive their view',
@@ -775,7 +817,7 @@ const log: readonly Mutant[] = [
     'a load that a commit has overtaken is kept in memory',
     'R14',
     'chain/objects.ts',
-    'if (!this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);',
+    'if (content === this.#content && !this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);',
     'this.hot.keep(mapKey, loaded);',
   ),
   one(

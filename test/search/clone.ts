@@ -33,7 +33,7 @@ export function cloneNode(state: NodeState): NodeState {
     seenStores: new Map(state.seenStores),
     stopped: new Set(state.stopped),
     lastGrant: new Map(state.lastGrant),
-    up: state.up && { ...state.up },
+    up: state.up && { ...state.up, install: state.up.install && { ...state.up.install } },
     down: state.down && { ...state.down },
     hellos: [...state.hellos],
     waiting: {

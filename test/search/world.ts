@@ -556,6 +556,7 @@ export class World {
           type: 'PredecessorSaid',
           message: first,
           blocks: [],
+          chunks: [],
           now,
         }));
         break;
@@ -646,6 +647,7 @@ export class World {
       type: 'PredecessorSaid',
       message,
       blocks,
+      chunks: [],
       now,
     }));
   }

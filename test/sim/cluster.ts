@@ -1,14 +1,17 @@
 import { of } from 'rxjs';
 import { type Timing, timingDefault } from '../../src/base/timing.js';
+import type { CompactionOptions } from '../../src/chain/compaction.js';
 import { type ComparePace, comparePaceDefault } from '../../src/chain/comparison.js';
 import type { ChainEvent } from '../../src/chain/events.js';
+import { logBoundsDefault } from '../../src/chain/limits.js';
+import type { NodeHandle } from '../../src/chain/node.js';
 import { emptyStore, openStore } from '../../src/chain/open-store.js';
-import { type NodeHandle, startNode } from '../../src/chain/runtime.js';
+import { startNode } from '../../src/chain/runtime.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { type CoordinatorHandle, startCoordinator } from '../../src/coordinator/runtime.js';
 import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
-import { DataFolder, type FolderKind } from '../../src/log/data-folder.js';
-import { type EventLog, type LogBlock, origin } from '../../src/log/event-log.js';
+import { DataFolder, type FolderKind, formatOfBases } from '../../src/log/data-folder.js';
+import type { EventLog, LogBlock } from '../../src/log/event-log.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
 import { type ProxyHandle, startProxy } from '../../src/proxy/runtime.js';
@@ -35,6 +38,8 @@ export interface ClusterOptions {
   /** Clocks run wrong by up to this part, whatever bound the processes were told. */
   readonly drift?: number;
   readonly trace?: (line: string) => void;
+  /** Of nodes; else by chance, small in most runs, so that logs lose their beginnings. */
+  readonly compaction?: CompactionOptions;
   /** Milliseconds between two passes of nodes that compare their states. */
   readonly compareMs?: number;
   /** Clients have their operations traced. */
@@ -93,6 +98,7 @@ export class SimCluster {
   readonly raftWatch = new RaftWatch();
   /** Small in most runs, so that logs lose their beginnings. */
   readonly #raftLimits: { readonly snapshotEntries: number; readonly keptEntries: number };
+  readonly #compaction: CompactionOptions;
   readonly answers = new Answers(this.schedule);
   readonly spans: Spans;
   readonly places: readonly Place[];
@@ -120,6 +126,11 @@ export class SimCluster {
     this.#raftLimits = {
       snapshotEntries: this.random.pick([5, 20, 4_096]),
       keptEntries: this.random.int(6),
+    };
+    this.#compaction = options.compaction ?? {
+      bounds: { ...logBoundsDefault, entriesMax: this.random.pick([4, 12, 60, 4_096]) },
+      share: this.random.pick([0.05, 0.5, 1]),
+      chunkBytes: this.random.pick([1, 200, 100_000]),
     };
     const count = (kind: PlaceKind, n: number): Place[] =>
       Array.from({ length: n }, (_, i) => ({
@@ -408,7 +419,8 @@ export class SimCluster {
       id,
       fatal,
       notice: (text) => {
-        this.coverage.count('damaged record');
+        const isPart = text.includes('part of a snapshot');
+        this.coverage.count(isPart ? 'snapshot broken off' : 'damaged record');
         this.trace(id, text.replace(/:.*/, ''));
       },
       emptyAtNextOpen: () => Promise.reject(new Error('a store in memory can be emptied')),
@@ -420,7 +432,7 @@ export class SimCluster {
       const incarnation = await folder.nextIncarnation(clock.wall(), above);
       first ??= incarnation;
       const held: LogBlock[] = [];
-      for await (const block of log.read(origin)) held.push(block);
+      for await (const block of log.read(log.start)) held.push(block);
       const handle = await startNode({
         identity: {
           id,
@@ -444,8 +456,13 @@ export class SimCluster {
           dialer: this.network.dialer(process, 'heartbeat'),
         },
         limits,
+        compaction: {
+          ...this.#compaction,
+          raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(fatal),
+        },
         compare: this.#compare,
         fatal,
+        notice: (text) => this.trace(id, text),
         telemetry: this.spans.telemetry(),
       });
       if (process.isDead) return;
@@ -459,6 +476,12 @@ export class SimCluster {
       handle.events$.subscribe((event) => {
         if (event.type === 'Activated') this.trace(id, `activates ${event.view.epoch}`);
         if (event.type === 'AuthorityTaken') this.trace(id, 'takes authority');
+        if (event.type === 'BaseMade') this.trace(id, `has a base of ${event.base.id.index}`);
+        if (event.type === 'LogDropped') {
+          this.trace(id, `drops its log through ${event.through.id.index}`);
+        }
+        if (event.type === 'SnapshotBegun') this.trace(id, `takes a snapshot of ${event.at.index}`);
+        if (event.type === 'SnapshotInstalled') this.trace(id, 'has taken the snapshot');
         if (event.type === 'SuffixCut') this.trace(id, `cuts back to ${event.after.index}`);
         this.#compared(place, process, event);
       });

@@ -7,6 +7,7 @@ import type { MemoryEngine } from '../../src/log/memory-engine.js';
 import { seal, unseal } from '../../src/log/record.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
 import { SeededRandom } from './schedule.js';
+import { snapshotBreaks } from './snapshot-faults.js';
 
 /** One fault of a run's schedule. It draws its chances from its own seed: others can be left out around it. */
 export interface PlannedFault {
@@ -17,7 +18,7 @@ export interface PlannedFault {
   readonly seed: number;
 }
 
-type Fault = (weather: Weather, random: SeededRandom) => void;
+export type Fault = (weather: Weather, random: SeededRandom) => void;
 
 /** What faults share: the cluster, and what they undo later. */
 export class Weather {
@@ -593,6 +594,7 @@ const faults = {
   'object rots': rot,
   'disk lies': lyingDisk,
   'coordinator damaged': coordinatorDamage,
+  'snapshot breaks': snapshotBreaks,
 } as const satisfies Readonly<Record<string, Fault>>;
 
 export type FaultKind = keyof typeof faults;

@@ -1,8 +1,8 @@
 import { toHex } from '../../src/base/bytes.js';
 import type { ChainEvent } from '../../src/chain/events.js';
 import { checkNode } from '../../src/chain/invariants.js';
+import type { NodeHandle } from '../../src/chain/node.js';
 import { isLeased, owesAgainst } from '../../src/chain/promise.js';
-import type { NodeHandle } from '../../src/chain/runtime.js';
 import { isTail, type Name, nameKey, servingOf } from '../../src/chain/views.js';
 import { type Member, MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
@@ -74,7 +74,13 @@ export class Ghost {
 
   /** Follows a new incarnation, which starts from what its log holds. */
   watch(id: string, process: SimProcess, handle: NodeHandle, held: readonly LogBlock[]): void {
-    const entries: GhostEntry[] = [];
+    // What its log has lost is committed, so that the ghost knows it.
+    const { start } = handle.state.kept;
+    check(start.id.index <= this.committed.length, 'log', 'only what is committed is dropped', {
+      id,
+      start: start.id,
+    });
+    const entries = this.committed.slice(0, start.id.index);
     for (const block of held) entries.push(...block.entries.map(ghostOf));
     const watched: Watched = {
       process,
@@ -131,6 +137,15 @@ export class Ghost {
         return;
       case 'Committed':
         this.#commit(id, watched, event.through);
+        return;
+      case 'LogDropped':
+        this.#coverage.count('log made shorter');
+        return;
+      case 'SnapshotBegun':
+        entries.length = 0;
+        return;
+      case 'SnapshotInstalled':
+        this.#install(id, watched, event.ledger.last);
         return;
       case 'ViewSeen':
         if (owesAgainst(handle.state, event.view, event.now)) watched.owes = event.view.epoch;
@@ -203,6 +218,18 @@ export class Ghost {
       });
       this.requests.set(entry.request, index + 1);
     }
+  }
+
+  /** A snapshot is of what is committed; the state that it gives is compared when logs are replayed. */
+  #install(id: string, { entries }: Watched, at: EntryId): void {
+    const own = this.committed[at.index - 1];
+    check(own?.generation === at.generation, 'snapshot', 'a snapshot is of what is committed', {
+      id,
+      at,
+      own,
+    });
+    entries.push(...this.committed.slice(0, at.index));
+    this.#coverage.count('synced by a snapshot');
   }
 
   /** Invariant 12: when a tail commits in e, every SERVING member of e is active in e. */

@@ -13,7 +13,7 @@ import type { LogIo } from './verb.js';
 export interface BisectFlags {
   /** For the shell; the state comes on its stdin. */
   readonly check: string;
-  /** The state after this entry passes; 0: the empty one. */
+  /** The state after this entry passes; 0: the first that there is, the empty one or a snapshot. */
   readonly from: number;
   /** The state after this entry fails. */
   readonly until?: number;
@@ -42,10 +42,13 @@ export async function bisect(dir: string, flags: BisectFlags, io: LogIo): Promis
   const until = flags.until ?? committed;
   if (flags.from > until) throw badFlag('--from', `${flags.from} lies behind --until, ${until}`);
   const good = { state: await stateOf(folder, { keepsValues: true }) };
-  await fold(folder, good.state, { until: flags.from }, io);
-  if (good.state.at.index < flags.from) throw missing(folder, good.state, flags.from);
+  // Without --from: the first state that there is.
+  const from = flags.from === 0 ? good.state.at.index : flags.from;
+  await fold(folder, good.state, { until: from }, io);
+  if (good.state.at.index < from) throw missing(folder, good.state, from);
   if (!(await passes(good.state))) {
-    throw nothingToFind(`the check fails at entry ${flags.from} already: name an earlier --from`);
+    const what = `the check fails at entry ${from} already`;
+    throw nothingToFind(`${what}${flags.from === 0 ? '' : ': name an earlier --from'}`);
   }
   const bad = { state: good.state.copy() };
   await fold(folder, bad.state, { until }, io);

@@ -73,9 +73,11 @@ interface LogsCompared {
 }
 
 async function compareLogs(a: LogFolder, b: LogFolder, progress: Progress): Promise<LogsCompared> {
-  const left = entriesOf(a)[Symbol.asyncIterator]();
-  const right = entriesOf(b)[Symbol.asyncIterator]();
-  let equalThrough = 0;
+  // What one of them has dropped can't be compared.
+  const start = Math.max(a.start.index, b.start.index);
+  const left = entriesOf(a, start)[Symbol.asyncIterator]();
+  const right = entriesOf(b, start)[Symbol.asyncIterator]();
+  let equalThrough = start;
   try {
     for (;;) {
       const [one, other] = [await left.next(), await right.next()];
@@ -95,9 +97,9 @@ async function compareLogs(a: LogFolder, b: LogFolder, progress: Progress): Prom
   }
 }
 
-async function* entriesOf(folder: LogFolder): AsyncIterable<Side> {
-  for await (const found of folder.found()) {
-    if (found.type === 'block') yield* found.block.entries;
+async function* entriesOf(folder: LogFolder, after: number): AsyncIterable<Side> {
+  for await (const found of folder.found(after + 1)) {
+    if (found.type === 'block') yield* found.block.entries.filter(({ index }) => index > after);
     else yield found.damage;
   }
   return undefined;
@@ -229,7 +231,10 @@ function reportObject(report: Report): object {
   const { first, equalThrough } = logs;
   const sideObject = (side: Side): object => (isDamage(side) ? side : safeObject(kind, side));
   return {
-    folders: [a, b].map(({ name, dir }, i) => ({ id: name, dir, last: ends[i] })),
+    folders: [a, b].map(({ name, dir, start }, i) => ({
+      ...{ id: name, dir, start: start.index },
+      last: ends[i],
+    })),
     committed,
     equalThrough,
     first:
@@ -260,7 +265,9 @@ function safeObject(kind: FolderKind, entry: Envelope): object {
 function reportLines(report: Report): readonly string[] {
   const { a, b, kind, ends, logs, committed, isFault, states } = report;
   const { first, equalThrough } = logs;
-  const lines = [`the logs are the same through entry ${equalThrough}`];
+  const start = Math.max(a.start.index, b.start.index);
+  const from = start === 0 ? '' : `from entry ${start + 1} `;
+  const lines = [`the logs are the same ${from}through entry ${equalThrough}`];
   if (first === undefined) {
     const [longer, more] = ends[0] >= ends[1] ? [a, ends[0] - ends[1]] : [b, ends[1] - ends[0]];
     if (more > 0) lines.push(`${longer.name} goes on alone with ${counted(more)} more`);

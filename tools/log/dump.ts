@@ -19,6 +19,7 @@ export async function dump(dir: string, flags: DumpFlags, io: LogIo): Promise<nu
   const filter = filterOf(kind, flags);
   const skipped = flags.skipDamaged ? io.damaged(describeDamage) : undefined;
   const { from = 1, until = Number.POSITIVE_INFINITY } = flags;
+  if (from <= folder.start.index) folder.tellStart(io.say);
   if (flags.output === 'table') await io.out.line(entryHeader(kind));
   const print = async (block: LogBlock): Promise<void> => {
     for (const entry of block.entries) {

@@ -2,8 +2,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toHex } from '../../src/base/bytes.js';
 import { KeychainError } from '../../src/base/errors.js';
+import { readBase } from '../../src/chain/base.js';
 import { rememberSeen } from '../../src/chain/node-store.js';
-import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
+import type { EntryId, SnapshotBase } from '../../src/gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../../src/log/block.js';
 import { type Identity, readIdentity, refuseNewer } from '../../src/log/data-folder.js';
 import type { StorageEngine } from '../../src/log/engine.js';
@@ -45,6 +46,7 @@ export class LogFolder {
   readonly engine: StorageEngine;
   #clusterId = '';
   #start = origin;
+  #base: SnapshotBase | undefined;
 
   private constructor(
     dir: string,
@@ -83,6 +85,7 @@ export class LogFolder {
     refuseNewer(identity, dir);
     const folder = new LogFolder(dir, engine, identity, highWater);
     folder.#start = await startOf(folder);
+    folder.#base = await baseOf(folder);
     folder.#clusterId = identity.clusterId || (await clusterSeen(folder));
     return folder;
   }
@@ -95,6 +98,19 @@ export class LogFolder {
   /** The end of the newest block that was dropped, as a snapshot stands for it; `origin` where none was. */
   get start(): EntryId {
     return this.#start;
+  }
+
+  /** Of a node: the state that stands for what was dropped. */
+  get base(): SnapshotBase | undefined {
+    return this.#base;
+  }
+
+  /** What a person should know who looks for what is not there. */
+  tellStart(say: (text: string) => void): void {
+    if (this.#start.index === 0) return;
+    say(
+      `the log of ${this.name} begins after entry ${this.#start.index}: what was before it is in a snapshot`,
+    );
   }
 
   /** `node-1`: whose log it is. */
@@ -117,6 +133,13 @@ export class LogFolder {
   }
 
   /** Checked records; throws CORRUPT at the first that is damaged. */
+  scan(
+    prefix: Uint8Array,
+    through = prefix,
+  ): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {
+    return this.records(prefix, through);
+  }
+
   async *records(
     prefix: Uint8Array,
     through = prefix,
@@ -285,6 +308,12 @@ async function filesOf(dir: string): Promise<string> {
 async function fileBeside(dir: string): Promise<Pick<StorageEngine, 'readHighWater'>> {
   const bytes = await readFile(join(dir, 'high-water')).catch(() => undefined);
   return { readHighWater: () => Promise.resolve(bytes) };
+}
+
+/** One that can't be read is named by who checks all records. */
+async function baseOf(folder: LogFolder): Promise<SnapshotBase | undefined> {
+  if (folder.identity.kind !== 'node') return undefined;
+  return readBase(folder).catch(() => undefined);
 }
 
 /** Where it can't be read, the gap before the first block tells of it. */

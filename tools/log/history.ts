@@ -21,6 +21,7 @@ export async function history(dir: string, flags: HistoryFlags, io: LogIo): Prom
   const { kind } = folder.identity;
   const filter = filterOf(kind, flags);
   const skipped = flags.skipDamaged ? io.damaged(describeDamage) : undefined;
+  folder.tellStart(io.say);
   const progress = io.progress(await folder.lastIndex());
   let count = 0;
   if (flags.output === 'table') await io.out.line(header(kind));

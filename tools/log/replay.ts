@@ -110,7 +110,7 @@ export async function watermarkOf(folder: LogFolder): Promise<EntryId | undefine
 function forgotten(folder: LogFolder, wanted: number, from: number): KeychainError {
   return new KeychainError(
     'REVISION_NOT_FOUND',
-    `the state at entry ${wanted} is not known any more: the log of ${folder.name} begins with a snapshot at ${from}`,
+    `the state at entry ${wanted} is not known any more: what can be replayed of ${folder.name} begins at ${from}, with a snapshot`,
   );
 }
 

@@ -1,4 +1,6 @@
 import { fromMapKey, toHex, toMapKey } from '../../src/base/bytes.js';
+import { KeychainError } from '../../src/base/errors.js';
+import { readChunks } from '../../src/chain/base.js';
 import { entryBlock, Replay, type ReplayedObject } from '../../src/chain/replay.js';
 import { emptyRegistry } from '../../src/coordinator/registry.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
@@ -49,7 +51,17 @@ export async function stateOf(
   folder: LogFolder,
   options: { readonly keepsValues?: boolean } = {},
 ): Promise<LogState> {
-  if (folder.identity.kind === 'node') return new ChainLogState(new Replay(options));
+  if (folder.identity.kind === 'node') {
+    const replay = new Replay(options);
+    const { base, start } = folder;
+    if (start.index === 0) return new ChainLogState(replay);
+    if (base === undefined) {
+      const what = `the log of ${folder.name} begins after entry ${start.index}`;
+      throw new KeychainError('CORRUPT', `${what}, and no base stands for what was before it`);
+    }
+    await replay.begin(base, readChunks(folder, base));
+    return new ChainLogState(replay);
+  }
   if (folder.start.index === 0) return new RegistryLogState();
   const snapshot = await readSnapshot((key) => folder.get(key));
   if (snapshot === undefined) return new RegistryLogState();

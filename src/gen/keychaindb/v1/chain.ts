@@ -18,7 +18,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { View } from "./coordinator.js";
-import { EntryId, SnapshotChunk } from "./log.js";
+import { EntryId, SnapshotBase, SnapshotChunk } from "./log.js";
 
 /** Between chain nodes. */
 
@@ -68,7 +68,11 @@ export interface FollowAck {
     | EntryId
     | undefined;
   /** Everything up to here is committed. */
-  readonly watermark: EntryId | undefined;
+  readonly watermark:
+    | EntryId
+    | undefined;
+  /** Chunks of the snapshot under way that the sender has stored; where it is set the rest says nothing (R17). */
+  readonly snapshotChunks: number;
 }
 
 /** From a predecessor to its successor. */
@@ -83,6 +87,11 @@ export interface FollowDown {
   readonly syncedThrough: EntryId | undefined;
   readonly watermark: EntryId | undefined;
   readonly items: readonly CatchUp[];
+  /**
+   * Set on the first message instead of `common`: the successor's log ends before the one of the sender begins.
+   * Items are the chunks of this base, and blocks after it (R17).
+   */
+  readonly snapshot: SnapshotBase | undefined;
 }
 
 export interface CatchUp {
@@ -488,7 +497,7 @@ export const FollowHello: MessageFns<FollowHello> = {
 };
 
 function createBaseFollowAck(): FollowAck {
-  return { synced: undefined, watermark: undefined };
+  return { synced: undefined, watermark: undefined, snapshotChunks: 0 };
 }
 
 export const FollowAck: MessageFns<FollowAck> = {
@@ -498,6 +507,9 @@ export const FollowAck: MessageFns<FollowAck> = {
     }
     if (message.watermark !== undefined) {
       EntryId.encode(message.watermark, writer.uint32(18).fork()).join();
+    }
+    if (message.snapshotChunks !== 0) {
+      writer.uint32(24).uint64(message.snapshotChunks);
     }
     return writer;
   },
@@ -531,6 +543,14 @@ export const FollowAck: MessageFns<FollowAck> = {
             message.watermark = EntryId.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.snapshotChunks = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -552,6 +572,7 @@ function createBaseFollowDown(): FollowDown {
     syncedThrough: undefined,
     watermark: undefined,
     items: [],
+    snapshot: undefined,
   };
 }
 
@@ -574,6 +595,9 @@ export const FollowDown: MessageFns<FollowDown> = {
     }
     for (const v of message.items) {
       CatchUp.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.snapshot !== undefined) {
+      SnapshotBase.encode(message.snapshot, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -637,6 +661,14 @@ export const FollowDown: MessageFns<FollowDown> = {
             }
 
             message.items.push(CatchUp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.snapshot = SnapshotBase.decode(reader, reader.uint32());
             continue;
           }
         }

@@ -178,15 +178,37 @@ export interface HopRecord {
   readonly cut: boolean;
 }
 
-/** One part of a snapshot at a revision, sent in catch-up. */
+/**
+ * A node's committed state at a revision, in chunks: it stands for the log through that revision. Its chunks
+ * count for nothing without it.
+ */
+export interface SnapshotBase {
+  readonly at:
+    | EntryId
+    | undefined;
+  /** How many there are, numbered from 0. */
+  readonly chunks: number;
+  readonly objects: number;
+  readonly sessions: number;
+  /** Wall clock of the newest entry, in milliseconds. */
+  readonly time: number;
+  /** Hex, as nodes report it. */
+  readonly stateHash: string;
+  /** Where the generations of the log through `at` begin. */
+  readonly spans: readonly LogSpan[];
+}
+
+/** One part of a base. */
 export interface SnapshotChunk {
   readonly at: EntryId | undefined;
   readonly sequence: number;
   readonly last: boolean;
   readonly records: readonly SnapshotRecord[];
+  /** CRC-32 of keys and values, in order. */
   readonly checksum: number;
 }
 
+/** As it stands in the store: an object, a session or an outcome. */
 export interface SnapshotRecord {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
@@ -1609,6 +1631,118 @@ export const HopRecord: MessageFns<HopRecord> = {
             }
 
             message.cut = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSnapshotBase(): SnapshotBase {
+  return { at: undefined, chunks: 0, objects: 0, sessions: 0, time: 0, stateHash: "", spans: [] };
+}
+
+export const SnapshotBase: MessageFns<SnapshotBase> = {
+  encode(message: SnapshotBase, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.at !== undefined) {
+      EntryId.encode(message.at, writer.uint32(10).fork()).join();
+    }
+    if (message.chunks !== 0) {
+      writer.uint32(16).uint64(message.chunks);
+    }
+    if (message.objects !== 0) {
+      writer.uint32(24).uint64(message.objects);
+    }
+    if (message.sessions !== 0) {
+      writer.uint32(32).uint64(message.sessions);
+    }
+    if (message.time !== 0) {
+      writer.uint32(40).uint64(message.time);
+    }
+    if (message.stateHash !== "") {
+      writer.uint32(50).string(message.stateHash);
+    }
+    for (const v of message.spans) {
+      LogSpan.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotBase {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotBase() as any;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.at = EntryId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.chunks = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.objects = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sessions = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.time = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.stateHash = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.spans.push(LogSpan.decode(reader, reader.uint32()));
             continue;
           }
         }
