@@ -27,7 +27,8 @@ const shells: Readonly<Record<string, readonly string[]>> = {
       'requests',
     ],
     ...['sessions', 'forwarder', 'links', 'peers', 'heartbeats', 'inspect', 'replay', 'tracing'],
-    ...['hop-store', 'state-hash'],
+    ...['hop-store', 'state-hash', 'node'],
+    ...['base', 'compaction', 'install', 'snapshot-feed', 'pace'],
   ],
   proxy: [
     ...['runtime', 'service', 'session', 'node-link', 'gateway', 'routes'],
