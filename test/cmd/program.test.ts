@@ -140,6 +140,8 @@ t.test('a cluster by its verbs', async (t) => {
     for (const id of ['coordinator-1', 'node-1', 'proxy-1']) {
       const folder: Record<string, string> =
         id === 'proxy-1' ? {} : { '--data-dir': join(dir, id) };
+      // A group of its own: it would be known in the other one, and its folder is new.
+      if (id === 'coordinator-1') folder['--initial-cluster'] = `${id}=127.0.0.1:7100`;
       for (const flag of ['--listen', '--http']) {
         const other = flag === '--listen' ? '--http' : '--listen';
         const changes = { ...folder, [flag]: used, [other]: '127.0.0.1:0' };
