@@ -1,6 +1,6 @@
 import { equalBytes } from '../../src/base/bytes.js';
 import { servingOf } from '../../src/chain/views.js';
-import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { type Member, MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { addressOf, type Place, type SimCluster } from './cluster.js';
 import type { SeededRandom } from './schedule.js';
 
@@ -86,7 +86,7 @@ export class Core {
     const view = this.#cluster.ghost.decided;
     if (view === undefined) return;
     const serving = servingOf(view);
-    if (serving.length === 0 || serving.some((m) => this.#holds(m.id, m.storeId))) return;
+    if (serving.length === 0 || serving.some((m) => this.#holds(m))) return;
     const place = this.#cluster
       .of('node')
       .find(({ id, hurt }) =>
@@ -98,9 +98,10 @@ export class Core {
     }
   }
 
-  #holds(id: string, storeId: Uint8Array): boolean {
+  /** Has the core this member, with all that it had synced? */
+  #holds({ id, incarnation, storeId }: Member): boolean {
     const place = this.#cluster.of('node').find((p) => p.id === id);
-    if (place === undefined || !this.#places.has(place)) return false;
+    if (place === undefined || !this.#places.has(place) || place.hurt === incarnation) return false;
     const { node } = place;
     return node === undefined || equalBytes(node.state.self.storeId, storeId);
   }

@@ -371,6 +371,8 @@ const recover: Fault = (weather, random) => {
     });
   };
   const die = (): void => {
+    // A disk was hurt meanwhile.
+    if (cluster.isFragile) return;
     for (const place of cluster.of('node')) {
       if (place.id === id) continue;
       cluster.crash(place, random.chance(0.5));
