@@ -9,6 +9,7 @@ import { walk } from '../raft/walk.js';
 import { scenarios } from '../search/scenarios.js';
 import { search } from '../search/search.js';
 import { CheckFailure } from '../sim/check.js';
+import { keepsPlaces } from '../sim/failover.js';
 import { runSeed } from '../sim/run.js';
 
 /** What one hunt came to. */
@@ -83,6 +84,16 @@ async function bySeeds(): Promise<Catch> {
   return {};
 }
 
+/** Situations in which nobody may lose its place. */
+async function byPlaces(): Promise<Catch> {
+  try {
+    for (let seed = 1; seed <= 3; seed += 1) await keepsPlaces(seed);
+    return {};
+  } catch (error) {
+    return { script: 'a cut, a death of all', scriptChecker: checkerOf(error) };
+  }
+}
+
 let found: Catch = {};
 // The process is killed where a defect hangs it: what is known by then has been said.
 const say = (more: Catch): void => {
@@ -96,6 +107,7 @@ if (room === 'raft') {
 } else {
   say(bySearch());
 }
+if (room === 'coordinator') say(await byPlaces());
 // With the assertions off it is enough that something sees it.
 if (process.env['HUNT_ONCE'] === undefined || Object.keys(found).length === 0) {
   say(await bySeeds());

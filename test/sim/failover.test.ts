@@ -1,6 +1,6 @@
 import t from 'tap';
 import { timingDefault } from '../../src/base/timing.js';
-import { type Failover, killAt, stallAt } from './failover.js';
+import { type Failover, keepsPlaces, killAt, stallAt } from './failover.js';
 
 /* Times are the simulator's: the same on every machine. KEYCHAINDB_SEEDS runs more of them. */
 const seeds = Number(process.env['KEYCHAINDB_SEEDS'] ?? 3);
@@ -37,3 +37,7 @@ for (const position of positions) {
     t.equal(worst(all, 'changes'), 0);
   });
 }
+
+t.test('nobody loses its place for a cut, nor where all were killed together', async (t) => {
+  for (let seed = 1; seed <= seeds; seed += 1) await t.resolves(keepsPlaces(seed));
+});

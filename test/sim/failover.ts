@@ -1,4 +1,4 @@
-import { timingDefault } from '../../src/base/timing.js';
+import { type Timing, timingDefault } from '../../src/base/timing.js';
 import { isLeased } from '../../src/chain/promise.js';
 import { MemberState } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { check } from './check.js';
@@ -24,14 +24,13 @@ const clients = 12;
 const warmUpMs = 3_000;
 const watchedMs = 2_500;
 
-/** Three coordinators, nodes and a proxy with default times, under load, on slow and quick disks alike. */
+/** Three coordinators, nodes and a proxy, under load, on slow and quick disks alike. */
 class Scenario {
   readonly cluster: SimCluster;
   readonly #workload: Workload;
 
-  constructor(seed: number, nodes: number) {
+  constructor(seed: number, nodes: number, timing: Timing = timingDefault) {
     const random = new SeededRandom(seed);
-    const timing = timingDefault;
     this.cluster = new SimCluster({ coordinators: 3, nodes, proxies: 1, random, timing });
     this.#workload = new Workload(this.cluster, random.fork(), 2 * clients);
   }
@@ -127,4 +126,41 @@ export async function stallAt(
     victim.process?.pause();
     scenario.cluster.schedule.after(stallMs, () => victim.process?.resume());
   });
+}
+
+/** The tail is cut off from all coordinators for a second; silence would be evidence after two. Nothing refuses. */
+export async function cutOff(seed: number): Promise<Failover> {
+  const scenario = new Scenario(seed, 3, { ...timingDefault, detectionMs: 2_000 });
+  const victim = (await scenario.begin()).at(-1);
+  check(victim !== undefined, 'liveness', 'a chain serves');
+  const { network, schedule } = scenario.cluster;
+  const both = (change: (from: string, to: string) => void): void => {
+    for (const { id } of scenario.cluster.of('coordinator')) {
+      change(id, victim.id);
+      change(victim.id, id);
+    }
+  };
+  return scenario.watch(victim, () => {
+    both((from, to) => network.cut(from, to));
+    schedule.after(1_000, () => both((from, to) => network.heal(from, to)));
+  });
+}
+
+/** All nodes are killed together, and their kernels say so: any of them may have to go on alone (R10). */
+export async function killAll(seed: number): Promise<Failover> {
+  const scenario = new Scenario(seed, 3);
+  const chain = await scenario.begin();
+  const [first] = chain;
+  check(first !== undefined, 'liveness', 'a chain serves');
+  return scenario.watch(first, () => {
+    for (const place of chain) scenario.cluster.crash(place, false);
+  });
+}
+
+/** Where a view is decided in these something is taken for evidence that is none. */
+export async function keepsPlaces(seed: number): Promise<void> {
+  for (const run of [cutOff, killAll]) {
+    const { changes } = await run(seed);
+    check(changes === 0, 'availability', `nobody loses its place: ${run.name}`, { changes });
+  }
 }
