@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.js';
 import type { CatchUp, FollowDown } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
@@ -32,6 +33,8 @@ export class Forwarder {
   readonly #header: () => FollowDown;
   readonly #meter: ForwardMeter;
   readonly #sent: (through: number) => void;
+  readonly #clock: Pick<Clock, 'soon'>;
+  readonly #ahead: () => number;
   readonly #stop = new AbortController();
   readonly #unacked: Sent[] = [];
   #unackedBytes = 0;
@@ -43,13 +46,20 @@ export class Forwarder {
   #acked = 0;
   #ackCame: (() => void) | undefined;
 
-  /** @param sent told of the last entry of each message that went out */
+  /**
+   * @param sent told of the last entry of each message that went out
+   * @param ahead index through which blocks are sent before they are on this disk (R11)
+   */
   constructor(
     channel: Channel<FollowDown>,
     header: () => FollowDown,
     meter: ForwardMeter,
     sent: (through: number) => void,
+    clock: Pick<Clock, 'soon'>,
+    ahead: () => number,
   ) {
+    this.#ahead = ahead;
+    this.#clock = clock;
     this.#sent = sent;
     this.#channel = channel;
     this.#header = header;
@@ -73,7 +83,7 @@ export class Forwarder {
 
   /** Sends everything after an entry. */
   async blocks(log: EventLog, after: EntryId): Promise<void> {
-    for await (const block of log.follow(after, this.#stop.signal)) {
+    for await (const block of log.follow(after, this.#stop.signal, this.#ahead)) {
       if (!this.#put(readyBlock(block))) await this.#room();
     }
   }
@@ -111,7 +121,8 @@ export class Forwarder {
   /** The header has changed: it goes with the next message, or alone when the link is free. */
   refresh(): void {
     this.#stale = true;
-    this.#pump();
+    // What is appended in this turn takes it along.
+    this.#clock.soon(() => this.#pump());
   }
 
   acked(index: number): void {

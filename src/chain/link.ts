@@ -348,9 +348,14 @@ export function onLogSynced(
     }
   }
   if (!holds(ledger.spans, through) || through.index <= ledger.synced.index) return;
+  const before = syncedThrough(state).index;
   turn.emit({ type: 'Synced', through });
   if (state.up?.reconciled === true) {
     turn.effect({ type: 'acknowledge', session: state.up.session });
+  }
+  // The blocks went ahead of the sync; that they are on the disk follows them (R11).
+  if (state.down !== undefined && syncedThrough(state).index > before) {
+    turn.effect({ type: 'refreshFollower', link: state.down.link });
   }
   commitWhatMay(turn, now);
 }

@@ -199,6 +199,8 @@ export class Links {
       },
       this.meter,
       (through) => this.#hops.forward(through, this.#clock.monotonic()),
+      this.#clock,
+      () => this.#state.ledger.last.index,
     );
     const snapshot =
       common === undefined

@@ -126,6 +126,7 @@ export class DurableLog implements EventLog {
     batch.end = this.#last;
     batch.sync = true;
     this.#add(batch, ops);
+    for (const cursor of this.#cursors) if (cursor.ahead !== undefined) cursor.move();
   }
 
   cut(after: EntryId): void {
@@ -229,14 +230,18 @@ export class DurableLog implements EventLog {
     return sealed === undefined ? undefined : decodeBlock(unseal(key, sealed));
   }
 
-  async *follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock> {
-    const cursor = new Cursor(after);
+  async *follow(
+    after: EntryId,
+    signal: AbortSignal,
+    ahead?: () => number,
+  ): AsyncIterable<LogBlock> {
+    const cursor = new Cursor(after, ahead);
     const stop = (): void => cursor.end();
     signal.addEventListener('abort', stop);
     this.#cursors.add(cursor);
     try {
       while (!cursor.ended && !signal.aborted && !this.#closed) {
-        if (cursor.position.index >= this.#synced.index) {
+        if (cursor.position.index >= this.#endFor(cursor)) {
           await cursor.moved();
           continue;
         }
@@ -390,7 +395,7 @@ export class DurableLog implements EventLog {
   async *#some(cursor: Cursor): AsyncIterable<LogBlock> {
     this.#refuseDropped(cursor);
     const cuts = this.#cuts;
-    const recent = this.#recentAfter(cursor.position);
+    const recent = this.#recentAfter(cursor.position, this.#endFor(cursor));
     const blocks = recent.length > 0 ? recent : await this.#readSome(cursor.position);
     for (const block of blocks) {
       if (cursor.ended || cuts !== this.#cuts) return;
@@ -410,7 +415,13 @@ export class DurableLog implements EventLog {
     if (position.index < this.#start.index) throw new BlocksDropped(position, this.#start);
   }
 
-  #recentAfter(after: EntryId): readonly LogBlock[] {
+  /** The index through which this cursor may read now. */
+  #endFor({ ahead }: Cursor): number {
+    const through = Math.max(this.#synced.index, ahead?.() ?? 0);
+    return Math.min(this.#last.index, through);
+  }
+
+  #recentAfter(after: EntryId, end: number): readonly LogBlock[] {
     const [oldest] = this.#recent;
     if (oldest === undefined || oldest.previous.index > after.index) return [];
     let low = 0;
@@ -421,7 +432,7 @@ export class DurableLog implements EventLog {
       else high = middle;
     }
     const blocks = this.#recent.slice(low, low + readBlocksMax);
-    return blocks.filter((block) => block.end.index <= this.#synced.index);
+    return blocks.filter((block) => block.end.index <= end);
   }
 
   async #readSome(after: EntryId): Promise<readonly LogBlock[]> {
@@ -449,14 +460,17 @@ export class DurableLog implements EventLog {
 /** A reader's place in the log. */
 class Cursor {
   position: EntryId;
+  /** Through where it reads what isn't on the disk yet, too. */
+  readonly ahead: (() => number) | undefined;
   ended = false;
   #wake: (() => void) | undefined;
 
-  constructor(position: EntryId) {
+  constructor(position: EntryId, ahead?: () => number) {
     this.position = position;
+    this.ahead = ahead;
   }
 
-  /** Resolves when something became durable, or the cursor ended. */
+  /** Resolves when there is something more, or the cursor ended. */
   moved(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;

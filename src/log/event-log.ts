@@ -88,10 +88,10 @@ export interface EventLog {
   /** The durable block whose last entry has this index; undefined where none ends there. */
   blockEndingAt(index: number): Promise<LogBlock | undefined>;
   /**
-   * History after `after`, then live, durable blocks only. Ends when the signal aborts, the log closes, or `after` is
-   * cut away; throws as `read`.
+   * History after `after`, then live: durable blocks, and of the others those through the index that `ahead` gives. Ends
+   * when the signal aborts, the log closes, or `after` is cut away; throws as `read`.
    */
-  follow(after: EntryId, signal: AbortSignal): AsyncIterable<LogBlock>;
+  follow(after: EntryId, signal: AbortSignal, ahead?: () => number): AsyncIterable<LogBlock>;
   /** A checked record: undefined where absent, throws KeychainError CORRUPT where damaged. Sees what was written, not what collects. */
   get(key: Uint8Array): Promise<Uint8Array | undefined>;
   /** Checked records under a prefix, or from one prefix through another, as they were when it began. */

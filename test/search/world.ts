@@ -631,7 +631,7 @@ export class World {
     const { feed, state } = process;
     if (feed === undefined || state.down?.link !== feed.link) return;
     const blocks = process.log.filter(
-      (b) => b.end.index > feed.after.index && b.end.index <= state.ledger.synced.index,
+      (b) => b.end.index > feed.after.index && b.end.index <= state.ledger.last.index,
     );
     const end = blocks.at(-1)?.end;
     if (end === undefined) return;
