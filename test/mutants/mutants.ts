@@ -627,6 +627,13 @@ const chain: readonly Mutant[] = [
     'return up.syncedThrough.index < ledger.last.index ? up.syncedThrough : ledger.last;',
   ),
   one(
+    'the tail commits what those before it have not synced',
+    'R11, mutant 13',
+    'chain/write.ts',
+    'let limit = syncedThrough(state);',
+    'let limit = ledger.synced;',
+  ),
+  one(
     'the head acknowledges what it has staged',
     'R15: acknowledge before the tail',
     'chain/write.ts',
@@ -871,6 +878,6 @@ export const redundant: readonly (Mutant & { readonly why: string })[] = [
       "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.last.index });",
       "turn.emit({ type: 'TokenReceived', through: turn.state.ledger.watermark.index });",
     ),
-    why: 'only what is synced is forwarded, so that what a new tail holds is covered by the first message that its predecessor sends; with overlapped forwarding (R11) it would break',
+    why: 'what was committed before is synced at all members before the new tail, so that the first message of its predecessor covers it (R11)',
   },
 ];
