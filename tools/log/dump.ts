@@ -1,3 +1,4 @@
+import { constants, setPriority } from 'node:os';
 import { exitCodes } from '../../src/cmd/exit-codes.js';
 import type { LogBlock } from '../../src/log/event-log.js';
 import { entryHeader, entryJson, entryRow, viewOf } from './entry.js';
@@ -30,6 +31,8 @@ export async function dump(dir: string, flags: DumpFlags, io: LogIo): Promise<nu
     }
   };
   if (flags.follow) {
+    // The node beside it comes first where both want the same CPU.
+    setPriority(constants.priority.PRIORITY_LOW);
     await io.out.flush();
     for await (const batch of follow(folder, { from, skipped, say: io.say })) {
       for (const block of batch) await print(block);
