@@ -144,6 +144,46 @@ t.test('under load', async (t) => {
   });
 });
 
+t.test('a log that begins later: its base stands for what was before', async (t) => {
+  const lab = await Lab.start({ nodes: 2, args: ['--log-entries-max', '200'] });
+  t.teardown(() => lab.stop());
+  const client = lab.client();
+  const dirs = lab.of('node').map(({ dataDir }) => dataDir);
+  const beginning =
+    /the log of node-\d begins after entry (\d+): what was before it is in a snapshot/;
+  let start = 0;
+  await client.put('first', 'v');
+  await lab.until('both logs have lost their beginning', async () => {
+    await writeFor(client, 200, 16);
+    const dumps = await Promise.all(dirs.map((dir) => run('dump', dir, '--key', 'first')));
+    const starts = dumps.map(({ stderr }) => Number(beginning.exec(stderr)?.[1] ?? 0));
+    start = Math.max(...starts);
+    return starts.every((each) => each > 0);
+  });
+  const [one = '', other = ''] = dirs;
+  for (const [i, { grpc }] of lab.of('node').entries()) {
+    const dir = dirs[i] ?? '';
+    const verified = await run('verify', dir);
+    t.equal(verified.code, 0, verified.stdout + verified.stderr);
+    const live = await run('replay', dir, '--live', grpc);
+    t.equal(live.code, 0, live.stderr);
+    t.match(live.stderr, /has the same hash/);
+    const before = await run('replay', dir, '--until', '1');
+    t.equal(before.code, 3);
+    t.match(before.stderr, /REVISION_NOT_FOUND/);
+  }
+  const diff = await run('diff', one, other);
+  t.equal(diff.code, 0, diff.stdout + diff.stderr);
+  t.match(diff.stdout, /the states are the same: \d/);
+  const dumped = await run('dump', one, '-o', 'json');
+  const [line = ''] = dumped.stdout.split('\n');
+  const { revision } = JSON.parse(line) as { revision: number };
+  t.ok(revision > 1 && revision <= start + 1, `the dump begins with ${revision}`);
+  const history = await run('history', one, 'first');
+  t.equal(history.code, 3, 'its write is not in the log any more');
+  t.match(history.stderr, beginning);
+});
+
 t.test('exit codes tell bad input, what is not there, and damage apart', async (t) => {
   const sample = join(root, 'sample');
   await writeSampleLog(sample, { entries: 3_000, keys: 20 });
