@@ -4,8 +4,6 @@ import { KeychainError } from '../base/errors.js';
 import type { LogLevel } from '../telemetry/log-levels.js';
 import type { TelemetrySiblings } from '../telemetry/service.js';
 import type { Span } from '../telemetry/span.js';
-import { exitCodes } from './exit-codes.js';
-import { untilStopped } from './process.js';
 import type { ProxyFlags } from './proxy.js';
 import type { ProcessTelemetry } from './telemetry.js';
 import type { Answer, FromPrimary, FromWorker, Gathered, Question } from './worker-messages.js';
@@ -56,12 +54,20 @@ export class WorkerLink implements TelemetrySiblings {
     tell({ type: 'listens', grpc, http });
   }
 
-  /** Resolves when the primary says so or is gone, or at SIGINT and SIGTERM. When the primary goes after that, it ends at once. */
+  /**
+   * Resolves when the primary says so, or is gone. At a signal it asks to be told: the primary gives it no connection after
+   * that, so that none comes to a worker that takes none any more. A second signal ends it at once.
+   */
   async untilStopped(): Promise<void> {
-    // Node would end it at once, with what it took unanswered.
+    // Where the primary is gone Node would end it at once, with what it took unanswered.
     if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true;
-    await Promise.race([this.#stop, untilStopped()]);
-    if (process.connected) process.once('disconnect', () => process.exit(exitCodes.failed));
+    const leaves = (): void => tell({ type: 'leaves' });
+    process.once('SIGINT', leaves);
+    process.once('SIGTERM', leaves);
+    const gone = new Promise<void>((resolve) => {
+      process.once('disconnect', resolve);
+    });
+    await Promise.race([this.#stop, gone]);
   }
 
   /** The metrics of all workers, as /metrics shows them. */

@@ -27,6 +27,8 @@ export interface Gathered {
 export type FromWorker =
   | { readonly type: 'begins' }
   | { readonly type: 'listens'; readonly grpc: string; readonly http: string }
+  /** It was told to end by somebody else. */
+  | { readonly type: 'leaves' }
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   | { readonly type: 'answer'; readonly id: number; readonly answer: Answer };
 

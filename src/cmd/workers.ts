@@ -32,6 +32,13 @@ export async function runWorkers(flags: ProxyFlags): Promise<number> {
   if (typeof started === 'number') return started;
   announce(log, started.grpc, started.http);
   await untilStopped();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      workers.kill();
+      // Nobody listens to it any more.
+      process.kill(process.pid, signal);
+    });
+  }
   return workers.stop();
 }
 
@@ -46,6 +53,8 @@ interface RunningWorker {
   readonly process: Worker;
   readonly begunAt: number;
   listens: boolean;
+  /** It is given no more connections. */
+  isLeaving: boolean;
 }
 
 class Workers {
@@ -94,15 +103,29 @@ class Workers {
     this.#phase = 'stopping';
     for (const cancel of this.#restarts.values()) cancel();
     for (const worker of this.#running.values()) {
-      if (worker.listens) tell(worker, { type: 'stop' });
+      if (worker.listens) this.#dismiss(worker);
       else worker.process.process.kill('SIGTERM');
     }
     await this.#until(() => this.#running.size === 0);
     return this.#exitCode;
   }
 
+  /** Nothing is finished. */
+  kill(): void {
+    for (const worker of this.#running.values()) worker.process.process.kill('SIGKILL');
+  }
+
+  /** It is given no more connections, and takes those that are on their way before it hears of it. */
+  #dismiss(worker: RunningWorker): void {
+    if (worker.isLeaving) return;
+    worker.isLeaving = true;
+    tell(worker, { type: 'stop' });
+    worker.process.disconnect();
+  }
+
   #listening(): number {
-    return [...this.#running.values()].filter(({ listens }) => listens).length;
+    const all = [...this.#running.values()];
+    return all.filter(({ listens, isLeaving }) => listens && !isLeaving).length;
   }
 
   async #until(isSo: () => boolean): Promise<void> {
@@ -114,12 +137,11 @@ class Workers {
   }
 
   #fork(index: number): void {
-    if (this.#running.size === 0 && this.#addresses !== undefined) {
-      const { grpc: listen, http } = this.#addresses;
-      this.#told = { listen, http };
-    }
     const forked = cluster.fork();
-    const worker = { index, process: forked, begunAt: performance.now(), listens: false };
+    const worker = {
+      ...{ index, process: forked, begunAt: performance.now() },
+      ...{ listens: false, isLeaving: false },
+    };
     this.#running.set(index, worker);
     forked.on('message', (message: FromWorker) => this.#heard(worker, message));
     forked.once('exit', (code, signal) => this.#ended(worker, code, signal));
@@ -134,7 +156,14 @@ class Workers {
     const { index } = worker;
     switch (message.type) {
       case 'begins':
+        if (this.#listening() === 0 && this.#addresses !== undefined) {
+          const { grpc: listen, http } = this.#addresses;
+          this.#told = { listen, http };
+        }
         tell(worker, { type: 'run', index, flags: { ...this.#flags, ...this.#told } });
+        return;
+      case 'leaves':
+        this.#dismiss(worker);
         return;
       case 'listens': {
         const { grpc, http } = message;
