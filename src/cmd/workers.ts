@@ -4,6 +4,7 @@ import { type Cancel, systemClock } from '../base/clock.js';
 import { type Logger, startLog } from '../telemetry/log.js';
 import { exitCodes } from './exit-codes.js';
 import { Gatherings } from './gatherings.js';
+import { Handoffs } from './handoffs.js';
 import { announce, say, untilStopped } from './process.js';
 import type { ProxyFlags } from './proxy.js';
 import type { FromPrimary, FromWorker } from './worker-messages.js';
@@ -31,7 +32,8 @@ export async function runWorkers(flags: ProxyFlags): Promise<number> {
   const started = await workers.start();
   if (typeof started === 'number') return started;
   announce(log, started.grpc, started.http);
-  await untilStopped();
+  const why = await untilStopped();
+  log.info({ why }, `${why}: the workers finish what they took`);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       workers.kill();
@@ -61,6 +63,7 @@ class Workers {
   readonly #flags: ProxyFlags;
   readonly #log: Logger;
   readonly #gatherings: Gatherings;
+  readonly #handoffs = new Handoffs(systemClock);
   readonly #running = new Map<number, RunningWorker>();
   /** Deaths in a row, by index. */
   readonly #deaths = new Map<number, number>();
@@ -102,6 +105,7 @@ class Workers {
   async stop(): Promise<number> {
     this.#phase = 'stopping';
     for (const cancel of this.#restarts.values()) cancel();
+    await this.#handoffs.settled();
     for (const worker of this.#running.values()) {
       if (worker.listens) this.#dismiss(worker);
       else worker.process.process.kill('SIGTERM');
@@ -143,6 +147,7 @@ class Workers {
       ...{ listens: false, isLeaving: false },
     };
     this.#running.set(index, worker);
+    this.#handoffs.watch(forked);
     forked.on('message', (message: FromWorker) => this.#heard(worker, message));
     forked.once('exit', (code, signal) => this.#ended(worker, code, signal));
     forked.on('error', (error) => {
@@ -163,7 +168,7 @@ class Workers {
         tell(worker, { type: 'run', index, flags: { ...this.#flags, ...this.#told } });
         return;
       case 'leaves':
-        this.#dismiss(worker);
+        void this.#handoffs.settled().then(() => this.#dismiss(worker));
         return;
       case 'listens': {
         const { grpc, http } = message;

@@ -262,6 +262,33 @@ for (const [signal, isGroup] of [
   );
 }
 
+t.test('connections that wait for a worker at the end are served', async (t) => {
+  const own = start([...anywhere, '--workers', '2']);
+  const { http } = await ready(own);
+  const workers = childrenOf(own.child.pid ?? 0);
+  for (const pid of workers) process.kill(pid, 'SIGSTOP');
+  const reads = Array.from({ length: 12 }, () => ask(http, '/v1/keys/key'));
+  const sockets = `:${Number(http.split(':')[1]).toString(16).toUpperCase().padStart(4, '0')}`;
+  await until('all are connected, and accepted', () => {
+    const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n');
+    const ours = lines
+      .map((line) => line.trim().split(/\s+/))
+      .filter(([, at]) => at?.endsWith(sockets));
+    const listening = ours.find(([, , , state]) => state === '0A');
+    // Of a listening socket the receive queue is what waits to be accepted.
+    return (
+      ours.filter(([, , , state]) => state === '01').length === 12 &&
+      /:0+$/.test(listening?.[4] ?? '')
+    );
+  });
+  own.child.kill('SIGTERM');
+  await until('it was told', () => /SIGTERM: the workers finish/.test(own.said()));
+  for (const pid of workers) process.kill(pid, 'SIGCONT');
+  const statuses = (await Promise.all(reads)).map(({ status }) => status);
+  t.same(new Set(statuses), new Set([200]));
+  t.equal(await own.ended, 0);
+});
+
 t.test('a second SIGTERM ends all of them at once', async (t) => {
   const own = start([...anywhere, '--workers', '2']);
   const { http } = await ready(own);
