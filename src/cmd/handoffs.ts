@@ -54,6 +54,8 @@ export class Handoffs {
 
   /** Resolves when no connection waits, or some time is over. What is to be done then must be done at once. */
   async settled(): Promise<void> {
+    // What has connected by now is accepted first.
+    await new Promise<void>((resolve) => this.#clock.soon(resolve));
     let isOver = false;
     const cancel = this.#clock.after(settleMs, () => {
       isOver = true;

@@ -105,11 +105,13 @@ class Workers {
   async stop(): Promise<number> {
     this.#phase = 'stopping';
     for (const cancel of this.#restarts.values()) cancel();
+    const all = [...this.#running.values()];
+    for (const { listens, process } of all) if (!listens) process.process.kill('SIGTERM');
+    const [last, ...others] = all.filter(({ listens }) => listens);
+    for (const worker of others) this.#dismiss(worker);
+    // Who connects while the last one goes is cut off: nothing else is done then.
     await this.#handoffs.settled();
-    for (const worker of this.#running.values()) {
-      if (worker.listens) this.#dismiss(worker);
-      else worker.process.process.kill('SIGTERM');
-    }
+    if (last !== undefined) this.#dismiss(last);
     await this.#until(() => this.#running.size === 0);
     return this.#exitCode;
   }
@@ -123,8 +125,8 @@ class Workers {
   #dismiss(worker: RunningWorker): void {
     if (worker.isLeaving) return;
     worker.isLeaving = true;
-    tell(worker, { type: 'stop' });
     worker.process.disconnect();
+    tell(worker, { type: 'stop' });
   }
 
   #listening(): number {
@@ -225,5 +227,5 @@ class Workers {
 
 /** One that has just ended is told nothing. */
 function tell({ process }: RunningWorker, message: FromPrimary): void {
-  if (process.isConnected()) process.process.send(message, () => undefined);
+  if (process.process.connected) process.process.send(message, () => undefined);
 }
