@@ -17,7 +17,9 @@ export function fromHex(text: string): Uint8Array | undefined {
 
 /** A string that stands for the bytes as a Map key: one char a byte, so that order is kept. */
 export function toMapKey(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+  const buffer =
+    bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return buffer.toString('latin1');
 }
 
 export function fromMapKey(key: string): Uint8Array {

@@ -3,7 +3,13 @@ import type { CatchUp, FollowDown } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Channel } from '../wire/channel.js';
-import { linkMessageBytesMax, linkWindowBytesMax } from './limits.js';
+import {
+  catchUpBytes,
+  joinLagEntriesMax,
+  linkMessageBytesMax,
+  linkWindowBytesMax,
+} from './limits.js';
+import type { Pace } from './pace.js';
 
 export interface ForwardMeter {
   messages: number;
@@ -71,9 +77,9 @@ export class Forwarder {
   }
 
   /** Sends the answer to the hello, then everything after `common`. Ends with the channel. */
-  async run(log: EventLog, first: FollowDown, common: EntryId): Promise<void> {
+  async run(log: EventLog, first: FollowDown, common: EntryId, pace?: Pace): Promise<void> {
     this.begin(first);
-    await this.blocks(log, common);
+    await this.blocks(log, common, pace);
   }
 
   /** Sends the answer to the hello. */
@@ -81,10 +87,15 @@ export class Forwarder {
     this.#channel.send(first);
   }
 
-  /** Sends everything after an entry. */
-  async blocks(log: EventLog, after: EntryId): Promise<void> {
+  /**
+   * Sends everything after an entry.
+   * @param pace of a follower that the chain doesn't wait for: what it lacks goes to it with rests while writes come
+   */
+  async blocks(log: EventLog, after: EntryId, pace?: Pace): Promise<void> {
+    const rests = pace === undefined ? undefined : new CatchUpRests(log, pace);
     for await (const block of log.follow(after, this.#stop.signal, this.#ahead)) {
       if (!this.#put(readyBlock(block))) await this.#room();
+      await rests?.after(block);
     }
   }
 
@@ -199,6 +210,38 @@ export class Forwarder {
     this.#readyBytes -= bytes;
     this.#unackedBytes += bytes;
     return taken;
+  }
+}
+
+/** When the feeding of a follower that catches up rests: between pieces, so that the chain's writes go before. */
+class CatchUpRests {
+  readonly #log: EventLog;
+  readonly #pace: Pace;
+  #bytes = 0;
+  #written: number;
+  #lag = Number.POSITIVE_INFINITY;
+
+  constructor(log: EventLog, pace: Pace) {
+    this.#log = log;
+    this.#pace = pace;
+    this.#written = log.last.index;
+    pace.begin();
+  }
+
+  /** @returns undefined where it goes on at once */
+  after({ bytes, end }: LogBlock): Promise<void> | undefined {
+    this.#bytes += bytes.byteLength;
+    if (this.#bytes < catchUpBytes) return undefined;
+    this.#bytes = 0;
+    const { index } = this.#log.last;
+    const lag = index - end.index;
+    // Where nobody writes nobody is held up; and what grows faster than it is fed would never be there.
+    const mayRest = index > this.#written && lag > joinLagEntriesMax && lag < this.#lag;
+    this.#written = index;
+    this.#lag = lag;
+    if (mayRest) return this.#pace.rest();
+    this.#pace.begin();
+    return undefined;
   }
 }
 

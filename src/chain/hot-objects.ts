@@ -13,6 +13,8 @@ interface Kept extends Hot {
 const overheadBytes = 160;
 /** An object larger than this part of the bound would push out too many others. */
 const largestPart = 16;
+/** A value may keep so many times its bytes in memory. */
+const viewedMax = 1.25;
 
 /**
  * Newest committed objects that were read or written lately, by map key. Two generations: what is used moves to the young
@@ -56,14 +58,13 @@ export class HotObjects {
     return old;
   }
 
-  /** @param found the newest committed object; its value is copied, since it may be a view of a whole block */
+  /** @param found the newest committed object; its value is copied where it is a view of much more, e.g. a block */
   keep(key: string, found: KeyValue | undefined): void {
     if (this.#bytesMax === 0) return;
     this.#drop(key);
     const bytes = overheadBytes + key.length + (found?.value.byteLength ?? 0);
     if (bytes * largestPart > this.#bytesMax) return;
-    const copy = found === undefined ? undefined : { ...found, value: new Uint8Array(found.value) };
-    this.#add(key, { found: copy, bytes });
+    this.#add(key, { found: found === undefined ? undefined : alone(found), bytes });
   }
 
   clear(): void {
@@ -89,4 +90,11 @@ export class HotObjects {
     this.#young = new Map();
     this.#youngBytes = 0;
   }
+}
+
+/** An object whose value keeps little else in memory. */
+function alone(found: KeyValue): KeyValue {
+  const { value } = found;
+  if (value.buffer.byteLength <= viewedMax * value.byteLength) return found;
+  return { ...found, value: new Uint8Array(value) };
 }

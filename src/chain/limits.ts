@@ -19,6 +19,8 @@ export const joinLagEntriesMax = 1_024;
 export const linkWindowBytesMax = 16 << 20;
 /** Bytes of blocks in one link message; one block may be larger. */
 export const linkMessageBytesMax = 2 << 20;
+/** Bytes of blocks that a SYNCING member is fed between two rests. */
+export const catchUpBytes = 256 << 10;
 /** Milliseconds that wall and monotonic clock may part between two ticks before all leases are dropped. */
 export const clockMarginMs = 100;
 /** Reads of one session that are under way, and bytes of its results that wait to be fetched, before further reads wait. */
@@ -30,7 +32,7 @@ export const sessionWaitingMax = 65_536;
 export const inboxMax = 65_536;
 /** What a node keeps of its log, about; no bound of entries. */
 export const logBoundsDefault = { bytesMax: 256 << 20, entriesMax: Number.MAX_SAFE_INTEGER };
-/** Of the time that making a base, feeding a snapshot and deleting what was dropped may take. */
+/** Of the time that making a base, feeding a SYNCING member and deleting what was dropped may take. */
 export const compactionShareDefault = 0.2;
 /** Bytes of the records of one chunk of a base. */
 export const chunkBytesMax = 256 << 10;

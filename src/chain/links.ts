@@ -8,8 +8,10 @@ import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { downMessage, upMessage } from './link.js';
+import { Pace } from './pace.js';
 import { SnapshotFeed } from './snapshot-feed.js';
 import type { NodeState } from './state.js';
+import { countsIn } from './views.js';
 
 type LinkEffect = Extract<
   ChainEffect,
@@ -35,7 +37,7 @@ export class Links {
   readonly #clock: Clock;
   readonly #give: (input: ChainInput) => void;
   readonly #hops: Hops;
-  readonly #snapshotShare: number;
+  readonly #catchUpShare: number;
   readonly #accepted = new Map<number, Channel<FollowDown>>();
   readonly meter = { messages: 0, entries: 0 };
   #nextLink = 1;
@@ -46,7 +48,7 @@ export class Links {
     | {
         readonly link: number;
         readonly forwarder: Forwarder;
-        readonly snapshot: SnapshotFeed | undefined;
+        readonly pace: Pace | undefined;
       }
     | undefined;
 
@@ -57,10 +59,10 @@ export class Links {
     clock: Clock,
     give: (input: ChainInput) => void,
     hops: Hops,
-    /** Of the time that feeding a snapshot may take. */
-    snapshotShare: number,
+    /** Of the time that feeding a follower which catches up may take. */
+    catchUpShare: number,
   ) {
-    this.#snapshotShare = snapshotShare;
+    this.#catchUpShare = catchUpShare;
     this.#hops = hops;
     this.#state = state;
     this.#log = log;
@@ -202,12 +204,17 @@ export class Links {
       this.#clock,
       () => this.#state.ledger.last.index,
     );
+    const { active } = this.#state;
+    const follower = this.#state.down?.from;
+    // The chain waits for who counts in it: such a one is fed as fast as it takes.
+    const isAwaited = active === undefined || !follower || countsIn(active, follower);
+    const pace = isAwaited ? undefined : new Pace(this.#clock, this.#catchUpShare);
     const snapshot =
       common === undefined
-        ? new SnapshotFeed(forwarder, this.#log, this.#clock, this.#snapshotShare)
+        ? new SnapshotFeed(forwarder, this.#log, pace ?? new Pace(this.#clock, this.#catchUpShare))
         : undefined;
-    this.#down = { link, forwarder, snapshot };
-    const fed = snapshot?.run(first) ?? forwarder.run(this.#log, first, common ?? origin);
+    this.#down = { link, forwarder, pace };
+    const fed = snapshot?.run(first) ?? forwarder.run(this.#log, first, common ?? origin, pace);
     fed.catch((error: unknown) => {
       this.#dropFollower(link, `its log can't be read: ${String(error)}`);
       this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
@@ -222,7 +229,7 @@ export class Links {
 
   #stopFeeding(): void {
     this.#down?.forwarder.stop();
-    this.#down?.snapshot?.stop();
+    this.#down?.pace?.stop();
     this.#down = undefined;
   }
 

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.js';
 import { toMapKey } from '../base/bytes.js';
-import { MessageWriter } from '../base/message-writer.js';
+import { encoded } from '../base/message-writer.js';
 import { StoredObject } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
 import type { EventLog } from '../log/event-log.js';
@@ -138,5 +138,5 @@ export function decodeObject(bytes: Uint8Array): KeyValue {
 }
 
 export function encodeObject(found: KeyValue): Uint8Array {
-  return StoredObject.encode({ ...found, lease: 0 }, new MessageWriter()).finish();
+  return encoded(StoredObject, { ...found, lease: 0 });
 }

@@ -87,7 +87,7 @@ export class Replay {
           rememberSession(ledger, key, value);
           continue;
         }
-        const name = key.slice(objectPrefix.byteLength);
+        const name = new Uint8Array(key.subarray(objectPrefix.byteLength));
         const found = decodeObject(value);
         this.#write(name, { ...found, revision: found.modRevision });
       }
@@ -124,7 +124,7 @@ export class Replay {
       valueBytes: value.byteLength,
       digest,
       // The value is a view: kept as it is, it would keep its whole block.
-      value: this.#keepsValues ? value.slice() : undefined,
+      value: this.#keepsValues ? new Uint8Array(value) : undefined,
     };
     this.#hash.add(digest);
     this.objects.set(name, after);

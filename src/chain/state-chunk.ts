@@ -67,7 +67,7 @@ export class StateChunk {
       if (Buffer.compare(key, to) >= 0) break;
       const isFull = objects.size + sessions.length >= limits.records || bytes >= limits.bytes;
       if (key[0] === objectPrefix[0]) {
-        if (isFull) end = key.slice();
+        if (isFull) end = new Uint8Array(key);
         else {
           const name = key.subarray(objectPrefix.byteLength);
           objects.set(toMapKey(name), objectDigest(name, decodeObject(value)));

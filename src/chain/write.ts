@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.js';
 import { toMapKey } from '../base/bytes.js';
-import { MessageWriter } from '../base/message-writer.js';
+import { encoded } from '../base/message-writer.js';
 import { ChainRecord, type EntryId, type Envelope } from '../gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../log/block.js';
 import { outcomeOf, versionOf } from './fold.js';
@@ -159,7 +159,7 @@ class Draft {
     const index = ledger.last.index + this.#entries.length + 1;
     const id: EntryId = { generation: active.epoch, index };
     const record = this.#record(write, index);
-    const payload = ChainRecord.encode({ record }, new MessageWriter()).finish();
+    const payload = encoded(ChainRecord, { record });
     this.#entries.push({
       ...id,
       at: this.#at,

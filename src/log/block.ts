@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '../base/assert.js';
 import { KeychainError } from '../base/errors.js';
-import { MessageWriter } from '../base/message-writer.js';
+import { encoded } from '../base/message-writer.js';
 import { Block, type EntryId, type Envelope } from '../gen/keychaindb/v1/log.js';
 import { type LogBlock, origin } from './event-log.js';
 
@@ -20,7 +20,7 @@ export function encodeBlock(block: {
   assert(wrong === undefined, `a block is made right: ${wrong}`);
   return {
     ...block,
-    bytes: Block.encode(block, new MessageWriter()).finish(),
+    bytes: encoded(Block, block),
     end: endOf(block.entries),
   };
 }

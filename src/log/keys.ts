@@ -53,7 +53,7 @@ export function parseOutcomeKey(key: Uint8Array): {
   readonly clientId: Uint8Array;
   readonly seq: number | undefined;
 } {
-  const clientId = key.slice(1, 1 + clientIdBytes);
+  const clientId = new Uint8Array(key.subarray(1, 1 + clientIdBytes));
   const isSession = key.byteLength === 1 + clientIdBytes;
   return { clientId, seq: isSession ? undefined : readUint64(key, 1 + clientIdBytes) };
 }
@@ -98,16 +98,15 @@ export function decodeMarker(value: Uint8Array): EntryId | undefined {
 export function endOfPrefix(of: Uint8Array): Uint8Array {
   let last = of.byteLength - 1;
   while (of[last] === 0xff) last -= 1;
-  const end = of.slice(0, last + 1);
+  const end = new Uint8Array(of.subarray(0, last + 1));
   end[last] = (end[last] ?? 0) + 1;
   return end;
 }
 
 function uint64(value: number): Uint8Array {
-  const bytes = new Uint8Array(8);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, Math.floor(value / 2 ** 32));
-  view.setUint32(4, value >>> 0);
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeUInt32BE(Math.floor(value / 2 ** 32), 0);
+  bytes.writeUInt32BE(value >>> 0, 4);
   return bytes;
 }
 
@@ -116,7 +115,9 @@ function readUint64(bytes: Uint8Array, at: number): number {
 }
 
 function join(...parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, p) => sum + p.byteLength, 0));
+  let size = 0;
+  for (const part of parts) size += part.byteLength;
+  const all = Buffer.allocUnsafe(size);
   let at = 0;
   for (const part of parts) {
     all.set(part, at);

@@ -63,7 +63,7 @@ export class MemoryEngine implements StorageEngine {
     if (this.#crashed) return never();
     const changes = ops.map((op) => ({
       key: text(op.key),
-      value: op.type === 'put' ? op.value.slice() : undefined,
+      value: op.type === 'put' ? new Uint8Array(op.value) : undefined,
     }));
     for (const change of changes) this.#apply(change);
     this.#unsynced.push(changes);
@@ -105,7 +105,7 @@ export class MemoryEngine implements StorageEngine {
 
   writeHighWater(value: Uint8Array): Promise<void> {
     return this.#unlessCrashed(() => {
-      this.#highWater = value.slice();
+      this.#highWater = new Uint8Array(value);
     });
   }
 
@@ -170,7 +170,7 @@ export class MemoryEngine implements StorageEngine {
   flipByte(key: Uint8Array, at: number): boolean {
     const value = this.#values.get(text(key));
     if (value === undefined) return false;
-    const damaged = value.slice();
+    const damaged = new Uint8Array(value);
     damaged[at] = (damaged[at] ?? 0) ^ 0xff;
     this.#values.set(text(key), damaged);
     this.#durable.set(text(key), damaged);

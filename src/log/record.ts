@@ -8,9 +8,9 @@ import { KeychainError } from '../base/errors.js';
 const checksumBytes = 4;
 
 export function seal(key: Uint8Array, value: Uint8Array): Uint8Array {
-  const sealed = new Uint8Array(value.byteLength + checksumBytes);
+  const sealed = Buffer.allocUnsafe(value.byteLength + checksumBytes);
   sealed.set(value);
-  new DataView(sealed.buffer).setUint32(value.byteLength, checksumOf(key, value));
+  sealed.writeUInt32BE(checksumOf(key, value), value.byteLength);
   return sealed;
 }
 

@@ -210,6 +210,7 @@ function next(iterator: RocksIterator): Promise<readonly [Uint8Array, Uint8Array
 }
 
 function view(bytes: Uint8Array): Buffer {
+  if (bytes instanceof Buffer) return bytes;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 

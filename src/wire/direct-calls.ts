@@ -3,7 +3,7 @@ import { status } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
-import { MessageWriter } from '../base/message-writer.js';
+import { encoded } from '../base/message-writer.js';
 import type { Random } from '../base/random.js';
 import {
   DeleteRequest,
@@ -292,23 +292,20 @@ function expired(call: DirectCall): void {
 }
 
 const noHead = new Uint8Array(frameHeadBytes);
-/** Bytes of a message from which on its room is given back. */
-const keptBytesMax = 64 << 10;
-/** One for all: nothing of it is left when an answer is made. */
-let writer = new MessageWriter();
+function encodedResult(result: Exclude<Result, { $case: 'error' }>, head: Uint8Array): Uint8Array {
+  switch (result.$case) {
+    case 'get':
+      return encoded(GetResponse, result.value, head);
+    case 'put':
+      return encoded(PutResponse, result.value, head);
+    case 'delete':
+      return encoded(DeleteResponse, result.value, head);
+  }
+}
 
 /** The response message of a result behind its head, made in one piece. */
 function frameOf(result: Exclude<Result, { $case: 'error' }>): Uint8Array {
-  let frame: Uint8Array | undefined;
-  try {
-    writer.raw(noHead);
-    if (result.$case === 'get') GetResponse.encode(result.value, writer);
-    else if (result.$case === 'put') PutResponse.encode(result.value, writer);
-    else DeleteResponse.encode(result.value, writer);
-    frame = writer.finish();
-  } finally {
-    if (frame === undefined || frame.byteLength > keptBytesMax) writer = new MessageWriter();
-  }
+  const frame = encodedResult(result, noHead);
   const bytes = frame.byteLength - frameHeadBytes;
   frame[1] = bytes >>> 24;
   frame[2] = bytes >>> 16;

@@ -2,6 +2,7 @@ import { deepEqual, equal } from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { AssertionError } from '../../src/base/assert.js';
+import { toHex } from '../../src/base/bytes.js';
 import type { EntryId } from '../../src/gen/keychaindb/v1/log.js';
 import type { StorageEngine, WriteOp } from '../../src/log/engine.js';
 import {
@@ -620,8 +621,8 @@ class Checked {
     this.#writes = [];
     await this.open();
     deepEqual(
-      (await all(this.#log.read(origin))).map(({ bytes }) => bytes),
-      state.list.map(({ bytes }) => bytes),
+      (await all(this.#log.read(origin))).map(({ bytes }) => toHex(bytes)),
+      state.list.map(({ bytes }) => toHex(bytes)),
     );
     equal((await this.#log.get(metaKey('vote')))?.[0] ?? 0, state.vote);
   }

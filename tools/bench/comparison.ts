@@ -1,4 +1,5 @@
 import { median } from './median.js';
+import type { Settings } from './settings.js';
 import type { Counts } from './systems/system.js';
 import type { Trial } from './trial.js';
 
@@ -23,16 +24,16 @@ export interface Row {
   readonly refused: Counts;
 }
 
-/** Each case once a round, and each of them first equally often. A round before the first warms up and counts for nothing. */
+/** Each case once a round, and each of them first equally often. Rounds before the first warm up and count for nothing. */
 export async function alternate(
   cases: readonly Case[],
-  rounds: number,
+  { rounds, warmUps }: Pick<Settings, 'rounds' | 'warmUps'>,
   say: (text: string) => void,
 ): Promise<readonly Row[]> {
   const trials = cases.map((): Trial[] => []);
-  for (let round = -1; round < rounds; round += 1) {
+  for (let round = -warmUps; round < rounds; round += 1) {
     for (let turn = 0; turn < cases.length; turn += 1) {
-      const index = (round + 1 + turn) % cases.length;
+      const index = (round + warmUps + turn) % cases.length;
       const one = cases[index];
       if (one === undefined) continue;
       const result = await one.run();

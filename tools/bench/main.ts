@@ -19,6 +19,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '3' },
+    'warm-ups': { type: 'string', default: '2' },
     seconds: { type: 'string', default: '3' },
     connections: { type: 'string', default: '6' },
     streams: { type: 'string', default: '16' },
@@ -39,6 +40,7 @@ const { values, positionals } = parseArgs({
 
 const settings: Settings = {
   rounds: Number(values.rounds),
+  warmUps: Number(values['warm-ups']),
   seconds: Number(values.seconds),
   connections: Number(values.connections),
   streams: Number(values.streams),

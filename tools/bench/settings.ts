@@ -2,6 +2,8 @@
 export interface Settings {
   /** Times that each contender runs; medians are printed. */
   readonly rounds: number;
+  /** Rounds before them that count for nothing: code is compiled then. */
+  readonly warmUps: number;
   /** Of each run. */
   readonly seconds: number;
   /** In all, over all addresses of a door. */

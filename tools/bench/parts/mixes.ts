@@ -24,7 +24,7 @@ export async function* mixes(on: Contenders, settings: Settings): AsyncGenerator
             trial(door, (begin) => drive({ ...plan, readPart, keys }, settings.node, begin)),
         };
       });
-      const rows = await alternate(cases, settings.rounds, settings.say);
+      const rows = await alternate(cases, settings, settings.say);
       yield comparisonTable(title, 'operations', rows);
     }
   }
@@ -48,7 +48,7 @@ export async function* sizes(on: Contenders, settings: Settings): AsyncGenerator
         };
         return { name: door.name, isPeer, run };
       });
-      const rows = await alternate(cases, settings.rounds, settings.say);
+      const rows = await alternate(cases, settings, settings.say);
       yield comparisonTable(title, kind, rows);
     }
   }

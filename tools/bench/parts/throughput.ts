@@ -94,9 +94,9 @@ async function compared(
   title: string,
   unit: string,
   cases: readonly Case[],
-  { rounds, say }: Settings,
+  settings: Settings,
   figure: string,
 ): Promise<Found> {
-  say(title);
-  return comparisonTable(title, unit, await alternate(cases, rounds, say), figure);
+  settings.say(title);
+  return comparisonTable(title, unit, await alternate(cases, settings, settings.say), figure);
 }

@@ -2,7 +2,8 @@
 // source: keychaindb/v1/chain.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -241,7 +242,7 @@ export const NodeName: MessageFns<NodeName> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
         }
@@ -310,7 +311,7 @@ export const Header: MessageFns<Header> = {
               break;
             }
 
-            message.lineage = longToNumber(reader.uint64());
+            message.lineage = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -318,7 +319,7 @@ export const Header: MessageFns<Header> = {
               break;
             }
 
-            message.epoch = longToNumber(reader.uint64());
+            message.epoch = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -342,7 +343,7 @@ export const Header: MessageFns<Header> = {
               break;
             }
 
-            message.seenEpoch = longToNumber(reader.uint64());
+            message.seenEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -407,7 +408,7 @@ export const FollowUp: MessageFns<FollowUp> = {
               break;
             }
 
-            message.session = longToNumber(reader.uint64());
+            message.session = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -548,7 +549,7 @@ export const FollowAck: MessageFns<FollowAck> = {
               break;
             }
 
-            message.snapshotChunks = longToNumber(reader.uint64());
+            message.snapshotChunks = reader.uint64Number();
             continue;
           }
         }
@@ -628,7 +629,7 @@ export const FollowDown: MessageFns<FollowDown> = {
               break;
             }
 
-            message.session = longToNumber(reader.uint64());
+            message.session = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -931,7 +932,7 @@ export const PromiseRequest: MessageFns<PromiseRequest> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
         }
@@ -977,7 +978,7 @@ export const PromiseGrant: MessageFns<PromiseGrant> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
         }
@@ -1023,7 +1024,7 @@ export const WatermarkQuery: MessageFns<WatermarkQuery> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
         }
@@ -1072,7 +1073,7 @@ export const WatermarkAnswer: MessageFns<WatermarkAnswer> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1135,7 +1136,7 @@ export const StateQuery: MessageFns<StateQuery> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1214,7 +1215,7 @@ export const StateAnswer: MessageFns<StateAnswer> = {
               break;
             }
 
-            message.nonce = longToNumber(reader.uint64());
+            message.nonce = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1319,7 +1320,7 @@ export const Stopped: MessageFns<Stopped> = {
               break;
             }
 
-            message.seenEpoch = longToNumber(reader.uint64());
+            message.seenEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1497,7 +1498,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.activeEpoch = longToNumber(reader.uint64());
+            message.activeEpoch = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -1545,7 +1546,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.queriesAnswered = longToNumber(reader.uint64());
+            message.queriesAnswered = reader.uint64Number();
             continue;
           }
           case 10: {
@@ -1553,7 +1554,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.queriesSent = longToNumber(reader.uint64());
+            message.queriesSent = reader.uint64Number();
             continue;
           }
           case 11: {
@@ -1569,7 +1570,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.reads = longToNumber(reader.uint64());
+            message.reads = reader.uint64Number();
             continue;
           }
           case 13: {
@@ -1577,7 +1578,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.writes = longToNumber(reader.uint64());
+            message.writes = reader.uint64Number();
             continue;
           }
           case 14: {
@@ -1585,7 +1586,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.syncedBatches = longToNumber(reader.uint64());
+            message.syncedBatches = reader.uint64Number();
             continue;
           }
           case 15: {
@@ -1593,7 +1594,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.entriesAppended = longToNumber(reader.uint64());
+            message.entriesAppended = reader.uint64Number();
             continue;
           }
           case 16: {
@@ -1601,7 +1602,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.linkMessages = longToNumber(reader.uint64());
+            message.linkMessages = reader.uint64Number();
             continue;
           }
           case 17: {
@@ -1609,7 +1610,7 @@ export const InspectResponse: MessageFns<InspectResponse> = {
               break;
             }
 
-            message.entriesForwarded = longToNumber(reader.uint64());
+            message.entriesForwarded = reader.uint64Number();
             continue;
           }
           case 18: {
@@ -1640,9 +1641,9 @@ export const ChainService = {
     path: "/keychaindb.v1.Chain/Follow" as const,
     requestStream: true as const,
     responseStream: true as const,
-    requestSerialize: (value: FollowUp): Buffer => Buffer.from(FollowUp.encode(value).finish()),
+    requestSerialize: (value: FollowUp): Buffer => encoded(FollowUp, value),
     requestDeserialize: (value: Buffer): FollowUp => FollowUp.decode(value),
-    responseSerialize: (value: FollowDown): Buffer => Buffer.from(FollowDown.encode(value).finish()),
+    responseSerialize: (value: FollowDown): Buffer => encoded(FollowDown, value),
     responseDeserialize: (value: Buffer): FollowDown => FollowDown.decode(value),
   },
   /**
@@ -1653,9 +1654,9 @@ export const ChainService = {
     path: "/keychaindb.v1.Chain/Peer" as const,
     requestStream: true as const,
     responseStream: true as const,
-    requestSerialize: (value: PeerMessage): Buffer => Buffer.from(PeerMessage.encode(value).finish()),
+    requestSerialize: (value: PeerMessage): Buffer => encoded(PeerMessage, value),
     requestDeserialize: (value: Buffer): PeerMessage => PeerMessage.decode(value),
-    responseSerialize: (value: PeerMessage): Buffer => Buffer.from(PeerMessage.encode(value).finish()),
+    responseSerialize: (value: PeerMessage): Buffer => encoded(PeerMessage, value),
     responseDeserialize: (value: Buffer): PeerMessage => PeerMessage.decode(value),
   },
   /** For operators and tests: where this node is, and a hash of its state. */
@@ -1663,9 +1664,9 @@ export const ChainService = {
     path: "/keychaindb.v1.Chain/Inspect" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: InspectRequest): Buffer => Buffer.from(InspectRequest.encode(value).finish()),
+    requestSerialize: (value: InspectRequest): Buffer => encoded(InspectRequest, value),
     requestDeserialize: (value: Buffer): InspectRequest => InspectRequest.decode(value),
-    responseSerialize: (value: InspectResponse): Buffer => Buffer.from(InspectResponse.encode(value).finish()),
+    responseSerialize: (value: InspectResponse): Buffer => encoded(InspectResponse, value),
     responseDeserialize: (value: Buffer): InspectResponse => InspectResponse.decode(value),
   },
 } as const;
@@ -1717,17 +1718,6 @@ export const ChainClient = makeGenericClientConstructor(ChainService, "keychaind
   service: typeof ChainService;
   serviceName: string;
 };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

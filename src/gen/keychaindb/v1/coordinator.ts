@@ -2,7 +2,8 @@
 // source: keychaindb/v1/coordinator.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -514,7 +515,7 @@ export const Member: MessageFns<Member> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -546,7 +547,7 @@ export const Member: MessageFns<Member> = {
               break;
             }
 
-            message.since = longToNumber(reader.uint64());
+            message.since = reader.uint64Number();
             continue;
           }
           case 6: {
@@ -642,7 +643,7 @@ export const View: MessageFns<View> = {
               break;
             }
 
-            message.epoch = longToNumber(reader.uint64());
+            message.epoch = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -650,7 +651,7 @@ export const View: MessageFns<View> = {
               break;
             }
 
-            message.lineage = longToNumber(reader.uint64());
+            message.lineage = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -845,7 +846,7 @@ export const AddMemberRequest: MessageFns<AddMemberRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -945,7 +946,7 @@ export const RemoveMemberRequest: MessageFns<RemoveMemberRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1037,7 +1038,7 @@ export const DrainMemberRequest: MessageFns<DrainMemberRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1129,7 +1130,7 @@ export const ReorderChainRequest: MessageFns<ReorderChainRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1232,7 +1233,7 @@ export const RecoverChainRequest: MessageFns<RecoverChainRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1324,7 +1325,7 @@ export const SetChainLengthRequest: MessageFns<SetChainLengthRequest> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
         }
@@ -1926,7 +1927,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1934,7 +1935,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.silentMs = longToNumber(reader.uint64());
+            message.silentMs = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -1942,7 +1943,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.activeEpoch = longToNumber(reader.uint64());
+            message.activeEpoch = reader.uint64Number();
             continue;
           }
           case 5: {
@@ -1950,7 +1951,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.revision = longToNumber(reader.uint64());
+            message.revision = reader.uint64Number();
             continue;
           }
           case 6: {
@@ -1958,7 +1959,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.watermark = longToNumber(reader.uint64());
+            message.watermark = reader.uint64Number();
             continue;
           }
           case 7: {
@@ -1966,7 +1967,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.lag = longToNumber(reader.uint64());
+            message.lag = reader.uint64Number();
             continue;
           }
           case 8: {
@@ -2030,7 +2031,7 @@ export const NodeStatus: MessageFns<NodeStatus> = {
               break;
             }
 
-            message.comparedRevision = longToNumber(reader.uint64());
+            message.comparedRevision = reader.uint64Number();
             continue;
           }
           case 13: {
@@ -2169,7 +2170,7 @@ export const ClusterStatusResponse: MessageFns<ClusterStatusResponse> = {
               break;
             }
 
-            message.term = longToNumber(reader.uint64());
+            message.term = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -2382,7 +2383,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.term = longToNumber(reader.uint64());
+            message.term = reader.uint64Number();
             continue;
           }
           case 7: {
@@ -2398,7 +2399,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.commit = longToNumber(reader.uint64());
+            message.commit = reader.uint64Number();
             continue;
           }
           case 9: {
@@ -2406,7 +2407,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.applied = longToNumber(reader.uint64());
+            message.applied = reader.uint64Number();
             continue;
           }
           case 10: {
@@ -2414,7 +2415,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.last = longToNumber(reader.uint64());
+            message.last = reader.uint64Number();
             continue;
           }
           case 11: {
@@ -2422,7 +2423,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.first = longToNumber(reader.uint64());
+            message.first = reader.uint64Number();
             continue;
           }
           case 12: {
@@ -2430,7 +2431,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.snapshot = longToNumber(reader.uint64());
+            message.snapshot = reader.uint64Number();
             continue;
           }
           case 13: {
@@ -2438,7 +2439,7 @@ export const CoordinatorStatus: MessageFns<CoordinatorStatus> = {
               break;
             }
 
-            message.lag = longToNumber(reader.uint64());
+            message.lag = reader.uint64Number();
             continue;
           }
           case 14: {
@@ -2729,7 +2730,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.lineage = longToNumber(reader.uint64());
+            message.lineage = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -2745,7 +2746,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
           case 6: {
@@ -2769,7 +2770,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.seenEpoch = longToNumber(reader.uint64());
+            message.seenEpoch = reader.uint64Number();
             continue;
           }
           case 9: {
@@ -2777,7 +2778,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.activeEpoch = longToNumber(reader.uint64());
+            message.activeEpoch = reader.uint64Number();
             continue;
           }
           case 10: {
@@ -2865,7 +2866,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.process = longToNumber(reader.uint64());
+            message.process = reader.uint64Number();
             continue;
           }
           case 18: {
@@ -2897,7 +2898,7 @@ export const NodeHeartbeat: MessageFns<NodeHeartbeat> = {
               break;
             }
 
-            message.comparedRevision = longToNumber(reader.uint64());
+            message.comparedRevision = reader.uint64Number();
             continue;
           }
         }
@@ -2952,7 +2953,7 @@ export const JoinReport: MessageFns<JoinReport> = {
               break;
             }
 
-            message.epoch = longToNumber(reader.uint64());
+            message.epoch = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -2968,7 +2969,7 @@ export const JoinReport: MessageFns<JoinReport> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -3076,7 +3077,7 @@ export const CoordinatorPush: MessageFns<CoordinatorPush> = {
               break;
             }
 
-            message.newestIncarnation = longToNumber(reader.uint64());
+            message.newestIncarnation = reader.uint64Number();
             continue;
           }
           case 6: {
@@ -3346,7 +3347,7 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -3378,7 +3379,7 @@ export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {
               break;
             }
 
-            message.process = longToNumber(reader.uint64());
+            message.process = reader.uint64Number();
             continue;
           }
         }
@@ -3441,7 +3442,7 @@ export const ChangeView: MessageFns<ChangeView> = {
               break;
             }
 
-            message.expectedEpoch = longToNumber(reader.uint64());
+            message.expectedEpoch = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -3538,7 +3539,7 @@ export const MemberName: MessageFns<MemberName> = {
               break;
             }
 
-            message.incarnation = longToNumber(reader.uint64());
+            message.incarnation = reader.uint64Number();
             continue;
           }
         }
@@ -3609,7 +3610,7 @@ export const RegistrySnapshot: MessageFns<RegistrySnapshot> = {
               break;
             }
 
-            message.forgotten = longToNumber(reader.uint64());
+            message.forgotten = reader.uint64Number();
             continue;
           }
         }
@@ -3666,7 +3667,7 @@ export const RegistrySnapshot_IncarnationsEntry: MessageFns<RegistrySnapshot_Inc
               break;
             }
 
-            message.value = longToNumber(reader.uint64());
+            message.value = reader.uint64Number();
             continue;
           }
         }
@@ -3756,57 +3757,57 @@ export const CoordinatorService = {
     path: "/keychaindb.v1.Coordinator/GetMembers" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: GetMembersRequest): Buffer => Buffer.from(GetMembersRequest.encode(value).finish()),
+    requestSerialize: (value: GetMembersRequest): Buffer => encoded(GetMembersRequest, value),
     requestDeserialize: (value: Buffer): GetMembersRequest => GetMembersRequest.decode(value),
-    responseSerialize: (value: GetMembersResponse): Buffer => Buffer.from(GetMembersResponse.encode(value).finish()),
+    responseSerialize: (value: GetMembersResponse): Buffer => encoded(GetMembersResponse, value),
     responseDeserialize: (value: Buffer): GetMembersResponse => GetMembersResponse.decode(value),
   },
   addMember: {
     path: "/keychaindb.v1.Coordinator/AddMember" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: AddMemberRequest): Buffer => Buffer.from(AddMemberRequest.encode(value).finish()),
+    requestSerialize: (value: AddMemberRequest): Buffer => encoded(AddMemberRequest, value),
     requestDeserialize: (value: Buffer): AddMemberRequest => AddMemberRequest.decode(value),
-    responseSerialize: (value: AddMemberResponse): Buffer => Buffer.from(AddMemberResponse.encode(value).finish()),
+    responseSerialize: (value: AddMemberResponse): Buffer => encoded(AddMemberResponse, value),
     responseDeserialize: (value: Buffer): AddMemberResponse => AddMemberResponse.decode(value),
   },
   removeMember: {
     path: "/keychaindb.v1.Coordinator/RemoveMember" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: RemoveMemberRequest): Buffer => Buffer.from(RemoveMemberRequest.encode(value).finish()),
+    requestSerialize: (value: RemoveMemberRequest): Buffer => encoded(RemoveMemberRequest, value),
     requestDeserialize: (value: Buffer): RemoveMemberRequest => RemoveMemberRequest.decode(value),
     responseSerialize: (value: RemoveMemberResponse): Buffer =>
-      Buffer.from(RemoveMemberResponse.encode(value).finish()),
+      encoded(RemoveMemberResponse, value),
     responseDeserialize: (value: Buffer): RemoveMemberResponse => RemoveMemberResponse.decode(value),
   },
   drainMember: {
     path: "/keychaindb.v1.Coordinator/DrainMember" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: DrainMemberRequest): Buffer => Buffer.from(DrainMemberRequest.encode(value).finish()),
+    requestSerialize: (value: DrainMemberRequest): Buffer => encoded(DrainMemberRequest, value),
     requestDeserialize: (value: Buffer): DrainMemberRequest => DrainMemberRequest.decode(value),
-    responseSerialize: (value: DrainMemberResponse): Buffer => Buffer.from(DrainMemberResponse.encode(value).finish()),
+    responseSerialize: (value: DrainMemberResponse): Buffer => encoded(DrainMemberResponse, value),
     responseDeserialize: (value: Buffer): DrainMemberResponse => DrainMemberResponse.decode(value),
   },
   reorderChain: {
     path: "/keychaindb.v1.Coordinator/ReorderChain" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: ReorderChainRequest): Buffer => Buffer.from(ReorderChainRequest.encode(value).finish()),
+    requestSerialize: (value: ReorderChainRequest): Buffer => encoded(ReorderChainRequest, value),
     requestDeserialize: (value: Buffer): ReorderChainRequest => ReorderChainRequest.decode(value),
     responseSerialize: (value: ReorderChainResponse): Buffer =>
-      Buffer.from(ReorderChainResponse.encode(value).finish()),
+      encoded(ReorderChainResponse, value),
     responseDeserialize: (value: Buffer): ReorderChainResponse => ReorderChainResponse.decode(value),
   },
   recoverChain: {
     path: "/keychaindb.v1.Coordinator/RecoverChain" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: RecoverChainRequest): Buffer => Buffer.from(RecoverChainRequest.encode(value).finish()),
+    requestSerialize: (value: RecoverChainRequest): Buffer => encoded(RecoverChainRequest, value),
     requestDeserialize: (value: Buffer): RecoverChainRequest => RecoverChainRequest.decode(value),
     responseSerialize: (value: RecoverChainResponse): Buffer =>
-      Buffer.from(RecoverChainResponse.encode(value).finish()),
+      encoded(RecoverChainResponse, value),
     responseDeserialize: (value: Buffer): RecoverChainResponse => RecoverChainResponse.decode(value),
   },
   setChainLength: {
@@ -3814,19 +3815,19 @@ export const CoordinatorService = {
     requestStream: false as const,
     responseStream: false as const,
     requestSerialize: (value: SetChainLengthRequest): Buffer =>
-      Buffer.from(SetChainLengthRequest.encode(value).finish()),
+      encoded(SetChainLengthRequest, value),
     requestDeserialize: (value: Buffer): SetChainLengthRequest => SetChainLengthRequest.decode(value),
     responseSerialize: (value: SetChainLengthResponse): Buffer =>
-      Buffer.from(SetChainLengthResponse.encode(value).finish()),
+      encoded(SetChainLengthResponse, value),
     responseDeserialize: (value: Buffer): SetChainLengthResponse => SetChainLengthResponse.decode(value),
   },
   joinCluster: {
     path: "/keychaindb.v1.Coordinator/JoinCluster" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: JoinClusterRequest): Buffer => Buffer.from(JoinClusterRequest.encode(value).finish()),
+    requestSerialize: (value: JoinClusterRequest): Buffer => encoded(JoinClusterRequest, value),
     requestDeserialize: (value: Buffer): JoinClusterRequest => JoinClusterRequest.decode(value),
-    responseSerialize: (value: JoinClusterResponse): Buffer => Buffer.from(JoinClusterResponse.encode(value).finish()),
+    responseSerialize: (value: JoinClusterResponse): Buffer => encoded(JoinClusterResponse, value),
     responseDeserialize: (value: Buffer): JoinClusterResponse => JoinClusterResponse.decode(value),
   },
   removeFromCluster: {
@@ -3834,10 +3835,10 @@ export const CoordinatorService = {
     requestStream: false as const,
     responseStream: false as const,
     requestSerialize: (value: RemoveFromClusterRequest): Buffer =>
-      Buffer.from(RemoveFromClusterRequest.encode(value).finish()),
+      encoded(RemoveFromClusterRequest, value),
     requestDeserialize: (value: Buffer): RemoveFromClusterRequest => RemoveFromClusterRequest.decode(value),
     responseSerialize: (value: RemoveFromClusterResponse): Buffer =>
-      Buffer.from(RemoveFromClusterResponse.encode(value).finish()),
+      encoded(RemoveFromClusterResponse, value),
     responseDeserialize: (value: Buffer): RemoveFromClusterResponse => RemoveFromClusterResponse.decode(value),
   },
   transferLeadership: {
@@ -3845,29 +3846,29 @@ export const CoordinatorService = {
     requestStream: false as const,
     responseStream: false as const,
     requestSerialize: (value: TransferLeadershipRequest): Buffer =>
-      Buffer.from(TransferLeadershipRequest.encode(value).finish()),
+      encoded(TransferLeadershipRequest, value),
     requestDeserialize: (value: Buffer): TransferLeadershipRequest => TransferLeadershipRequest.decode(value),
     responseSerialize: (value: TransferLeadershipResponse): Buffer =>
-      Buffer.from(TransferLeadershipResponse.encode(value).finish()),
+      encoded(TransferLeadershipResponse, value),
     responseDeserialize: (value: Buffer): TransferLeadershipResponse => TransferLeadershipResponse.decode(value),
   },
   chainStatus: {
     path: "/keychaindb.v1.Coordinator/ChainStatus" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: ChainStatusRequest): Buffer => Buffer.from(ChainStatusRequest.encode(value).finish()),
+    requestSerialize: (value: ChainStatusRequest): Buffer => encoded(ChainStatusRequest, value),
     requestDeserialize: (value: Buffer): ChainStatusRequest => ChainStatusRequest.decode(value),
-    responseSerialize: (value: ChainStatusResponse): Buffer => Buffer.from(ChainStatusResponse.encode(value).finish()),
+    responseSerialize: (value: ChainStatusResponse): Buffer => encoded(ChainStatusResponse, value),
     responseDeserialize: (value: Buffer): ChainStatusResponse => ChainStatusResponse.decode(value),
   },
   clusterStatus: {
     path: "/keychaindb.v1.Coordinator/ClusterStatus" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: ClusterStatusRequest): Buffer => Buffer.from(ClusterStatusRequest.encode(value).finish()),
+    requestSerialize: (value: ClusterStatusRequest): Buffer => encoded(ClusterStatusRequest, value),
     requestDeserialize: (value: Buffer): ClusterStatusRequest => ClusterStatusRequest.decode(value),
     responseSerialize: (value: ClusterStatusResponse): Buffer =>
-      Buffer.from(ClusterStatusResponse.encode(value).finish()),
+      encoded(ClusterStatusResponse, value),
     responseDeserialize: (value: Buffer): ClusterStatusResponse => ClusterStatusResponse.decode(value),
   },
   snapshotCluster: {
@@ -3875,19 +3876,19 @@ export const CoordinatorService = {
     requestStream: false as const,
     responseStream: false as const,
     requestSerialize: (value: SnapshotClusterRequest): Buffer =>
-      Buffer.from(SnapshotClusterRequest.encode(value).finish()),
+      encoded(SnapshotClusterRequest, value),
     requestDeserialize: (value: Buffer): SnapshotClusterRequest => SnapshotClusterRequest.decode(value),
     responseSerialize: (value: SnapshotClusterResponse): Buffer =>
-      Buffer.from(SnapshotClusterResponse.encode(value).finish()),
+      encoded(SnapshotClusterResponse, value),
     responseDeserialize: (value: Buffer): SnapshotClusterResponse => SnapshotClusterResponse.decode(value),
   },
   watchViews: {
     path: "/keychaindb.v1.Coordinator/WatchViews" as const,
     requestStream: false as const,
     responseStream: true as const,
-    requestSerialize: (value: WatchViewsRequest): Buffer => Buffer.from(WatchViewsRequest.encode(value).finish()),
+    requestSerialize: (value: WatchViewsRequest): Buffer => encoded(WatchViewsRequest, value),
     requestDeserialize: (value: Buffer): WatchViewsRequest => WatchViewsRequest.decode(value),
-    responseSerialize: (value: View): Buffer => Buffer.from(View.encode(value).finish()),
+    responseSerialize: (value: View): Buffer => encoded(View, value),
     responseDeserialize: (value: Buffer): View => View.decode(value),
   },
   /** Between our own processes: a node beats to every coordinator; views come back on the same stream. */
@@ -3895,9 +3896,9 @@ export const CoordinatorService = {
     path: "/keychaindb.v1.Coordinator/Heartbeat" as const,
     requestStream: true as const,
     responseStream: true as const,
-    requestSerialize: (value: NodeHeartbeat): Buffer => Buffer.from(NodeHeartbeat.encode(value).finish()),
+    requestSerialize: (value: NodeHeartbeat): Buffer => encoded(NodeHeartbeat, value),
     requestDeserialize: (value: Buffer): NodeHeartbeat => NodeHeartbeat.decode(value),
-    responseSerialize: (value: CoordinatorPush): Buffer => Buffer.from(CoordinatorPush.encode(value).finish()),
+    responseSerialize: (value: CoordinatorPush): Buffer => encoded(CoordinatorPush, value),
     responseDeserialize: (value: Buffer): CoordinatorPush => CoordinatorPush.decode(value),
   },
 } as const;
@@ -4137,17 +4138,6 @@ export const CoordinatorClient = makeGenericClientConstructor(
   service: typeof CoordinatorService;
   serviceName: string;
 };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

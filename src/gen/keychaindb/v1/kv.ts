@@ -2,7 +2,8 @@
 // source: keychaindb/v1/kv.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -164,7 +165,7 @@ export const Served: MessageFns<Served> = {
               break;
             }
 
-            message.epoch = longToNumber(reader.uint64());
+            message.epoch = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -172,7 +173,7 @@ export const Served: MessageFns<Served> = {
               break;
             }
 
-            message.watermark = longToNumber(reader.uint64());
+            message.watermark = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -311,7 +312,7 @@ export const GetResponse: MessageFns<GetResponse> = {
               break;
             }
 
-            message.revision = longToNumber(reader.uint64());
+            message.revision = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -319,7 +320,7 @@ export const GetResponse: MessageFns<GetResponse> = {
               break;
             }
 
-            message.createRevision = longToNumber(reader.uint64());
+            message.createRevision = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -327,7 +328,7 @@ export const GetResponse: MessageFns<GetResponse> = {
               break;
             }
 
-            message.version = longToNumber(reader.uint64());
+            message.version = reader.uint64Number();
             continue;
           }
           case 15: {
@@ -452,7 +453,7 @@ export const PutResponse: MessageFns<PutResponse> = {
               break;
             }
 
-            message.revision = longToNumber(reader.uint64());
+            message.revision = reader.uint64Number();
             continue;
           }
           case 15: {
@@ -569,7 +570,7 @@ export const DeleteResponse: MessageFns<DeleteResponse> = {
               break;
             }
 
-            message.revision = longToNumber(reader.uint64());
+            message.revision = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -648,7 +649,7 @@ export const Operation: MessageFns<Operation> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -748,7 +749,7 @@ export const OperationResult: MessageFns<OperationResult> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1033,27 +1034,27 @@ export const KVService = {
     path: "/keychaindb.v1.KV/Get" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: GetRequest): Buffer => Buffer.from(GetRequest.encode(value).finish()),
+    requestSerialize: (value: GetRequest): Buffer => encoded(GetRequest, value),
     requestDeserialize: (value: Buffer): GetRequest => GetRequest.decode(value),
-    responseSerialize: (value: GetResponse): Buffer => Buffer.from(GetResponse.encode(value).finish()),
+    responseSerialize: (value: GetResponse): Buffer => encoded(GetResponse, value),
     responseDeserialize: (value: Buffer): GetResponse => GetResponse.decode(value),
   },
   put: {
     path: "/keychaindb.v1.KV/Put" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: PutRequest): Buffer => Buffer.from(PutRequest.encode(value).finish()),
+    requestSerialize: (value: PutRequest): Buffer => encoded(PutRequest, value),
     requestDeserialize: (value: Buffer): PutRequest => PutRequest.decode(value),
-    responseSerialize: (value: PutResponse): Buffer => Buffer.from(PutResponse.encode(value).finish()),
+    responseSerialize: (value: PutResponse): Buffer => encoded(PutResponse, value),
     responseDeserialize: (value: Buffer): PutResponse => PutResponse.decode(value),
   },
   delete: {
     path: "/keychaindb.v1.KV/Delete" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: DeleteRequest): Buffer => Buffer.from(DeleteRequest.encode(value).finish()),
+    requestSerialize: (value: DeleteRequest): Buffer => encoded(DeleteRequest, value),
     requestDeserialize: (value: Buffer): DeleteRequest => DeleteRequest.decode(value),
-    responseSerialize: (value: DeleteResponse): Buffer => Buffer.from(DeleteResponse.encode(value).finish()),
+    responseSerialize: (value: DeleteResponse): Buffer => encoded(DeleteResponse, value),
     responseDeserialize: (value: Buffer): DeleteResponse => DeleteResponse.decode(value),
   },
   /** Batches of operations on one stream. */
@@ -1061,9 +1062,9 @@ export const KVService = {
     path: "/keychaindb.v1.KV/Session" as const,
     requestStream: true as const,
     responseStream: true as const,
-    requestSerialize: (value: SessionRequest): Buffer => Buffer.from(SessionRequest.encode(value).finish()),
+    requestSerialize: (value: SessionRequest): Buffer => encoded(SessionRequest, value),
     requestDeserialize: (value: Buffer): SessionRequest => SessionRequest.decode(value),
-    responseSerialize: (value: SessionResponse): Buffer => Buffer.from(SessionResponse.encode(value).finish()),
+    responseSerialize: (value: SessionResponse): Buffer => encoded(SessionResponse, value),
     responseDeserialize: (value: Buffer): SessionResponse => SessionResponse.decode(value),
   },
 } as const;
@@ -1127,17 +1128,6 @@ export const KVClient = makeGenericClientConstructor(KVService, "keychaindb.v1.K
   service: typeof KVService;
   serviceName: string;
 };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -2,7 +2,8 @@
 // source: keychaindb/v1/log.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 
 /** The disk format: what stands in a log. Both logs, the chain's and Raft's, use one envelope. */
 
@@ -258,7 +259,7 @@ export const RequestId: MessageFns<RequestId> = {
               break;
             }
 
-            message.seq = longToNumber(reader.uint64());
+            message.seq = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -266,7 +267,7 @@ export const RequestId: MessageFns<RequestId> = {
               break;
             }
 
-            message.answeredBelow = longToNumber(reader.uint64());
+            message.answeredBelow = reader.uint64Number();
             continue;
           }
         }
@@ -315,7 +316,7 @@ export const EntryId: MessageFns<EntryId> = {
               break;
             }
 
-            message.generation = longToNumber(reader.uint64());
+            message.generation = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -323,7 +324,7 @@ export const EntryId: MessageFns<EntryId> = {
               break;
             }
 
-            message.index = longToNumber(reader.uint64());
+            message.index = reader.uint64Number();
             continue;
           }
         }
@@ -399,7 +400,7 @@ export const Envelope: MessageFns<Envelope> = {
               break;
             }
 
-            message.generation = longToNumber(reader.uint64());
+            message.generation = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -407,7 +408,7 @@ export const Envelope: MessageFns<Envelope> = {
               break;
             }
 
-            message.index = longToNumber(reader.uint64());
+            message.index = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -415,7 +416,7 @@ export const Envelope: MessageFns<Envelope> = {
               break;
             }
 
-            message.at = longToNumber(reader.uint64());
+            message.at = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -643,7 +644,7 @@ export const RaftSnapshot: MessageFns<RaftSnapshot> = {
               break;
             }
 
-            message.time = longToNumber(reader.uint64());
+            message.time = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -882,7 +883,7 @@ export const PutRecord: MessageFns<PutRecord> = {
               break;
             }
 
-            message.createRevision = longToNumber(reader.uint64());
+            message.createRevision = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -890,7 +891,7 @@ export const PutRecord: MessageFns<PutRecord> = {
               break;
             }
 
-            message.version = longToNumber(reader.uint64());
+            message.version = reader.uint64Number();
             continue;
           }
           case 5: {
@@ -898,7 +899,7 @@ export const PutRecord: MessageFns<PutRecord> = {
               break;
             }
 
-            message.lease = longToNumber(reader.uint64());
+            message.lease = reader.uint64Number();
             continue;
           }
         }
@@ -1102,7 +1103,7 @@ export const StoredObject: MessageFns<StoredObject> = {
               break;
             }
 
-            message.createRevision = longToNumber(reader.uint64());
+            message.createRevision = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1110,7 +1111,7 @@ export const StoredObject: MessageFns<StoredObject> = {
               break;
             }
 
-            message.modRevision = longToNumber(reader.uint64());
+            message.modRevision = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -1118,7 +1119,7 @@ export const StoredObject: MessageFns<StoredObject> = {
               break;
             }
 
-            message.version = longToNumber(reader.uint64());
+            message.version = reader.uint64Number();
             continue;
           }
           case 5: {
@@ -1126,7 +1127,7 @@ export const StoredObject: MessageFns<StoredObject> = {
               break;
             }
 
-            message.lease = longToNumber(reader.uint64());
+            message.lease = reader.uint64Number();
             continue;
           }
         }
@@ -1178,7 +1179,7 @@ export const Outcome: MessageFns<Outcome> = {
               break;
             }
 
-            message.revision = longToNumber(reader.uint64());
+            message.revision = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1186,7 +1187,7 @@ export const Outcome: MessageFns<Outcome> = {
               break;
             }
 
-            message.generation = longToNumber(reader.uint64());
+            message.generation = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1246,7 +1247,7 @@ export const SessionRecord: MessageFns<SessionRecord> = {
               break;
             }
 
-            message.answeredBelow = longToNumber(reader.uint64());
+            message.answeredBelow = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1254,7 +1255,7 @@ export const SessionRecord: MessageFns<SessionRecord> = {
               break;
             }
 
-            message.lastAt = longToNumber(reader.uint64());
+            message.lastAt = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1360,7 +1361,7 @@ export const LogSpan: MessageFns<LogSpan> = {
               break;
             }
 
-            message.generation = longToNumber(reader.uint64());
+            message.generation = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1368,7 +1369,7 @@ export const LogSpan: MessageFns<LogSpan> = {
               break;
             }
 
-            message.first = longToNumber(reader.uint64());
+            message.first = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1376,7 +1377,7 @@ export const LogSpan: MessageFns<LogSpan> = {
               break;
             }
 
-            message.last = longToNumber(reader.uint64());
+            message.last = reader.uint64Number();
             continue;
           }
         }
@@ -1500,7 +1501,7 @@ export const HopRecord: MessageFns<HopRecord> = {
               break;
             }
 
-            message.first = longToNumber(reader.uint64());
+            message.first = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1516,7 +1517,7 @@ export const HopRecord: MessageFns<HopRecord> = {
               break;
             }
 
-            message.epoch = longToNumber(reader.uint64());
+            message.epoch = reader.uint64Number();
             continue;
           }
           case 5: {
@@ -1702,7 +1703,7 @@ export const SnapshotBase: MessageFns<SnapshotBase> = {
               break;
             }
 
-            message.chunks = longToNumber(reader.uint64());
+            message.chunks = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1710,7 +1711,7 @@ export const SnapshotBase: MessageFns<SnapshotBase> = {
               break;
             }
 
-            message.objects = longToNumber(reader.uint64());
+            message.objects = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -1718,7 +1719,7 @@ export const SnapshotBase: MessageFns<SnapshotBase> = {
               break;
             }
 
-            message.sessions = longToNumber(reader.uint64());
+            message.sessions = reader.uint64Number();
             continue;
           }
           case 5: {
@@ -1726,7 +1727,7 @@ export const SnapshotBase: MessageFns<SnapshotBase> = {
               break;
             }
 
-            message.time = longToNumber(reader.uint64());
+            message.time = reader.uint64Number();
             continue;
           }
           case 6: {
@@ -1808,7 +1809,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
               break;
             }
 
-            message.sequence = longToNumber(reader.uint64());
+            message.sequence = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -1904,17 +1905,6 @@ export const SnapshotRecord: MessageFns<SnapshotRecord> = {
     }
   },
 };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

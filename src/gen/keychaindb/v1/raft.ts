@@ -2,7 +2,8 @@
 // source: keychaindb/v1/raft.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -219,7 +220,7 @@ export const RaftMessage: MessageFns<RaftMessage> = {
               break;
             }
 
-            message.term = longToNumber(reader.uint64());
+            message.term = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -519,7 +520,7 @@ export const AppendRequest: MessageFns<AppendRequest> = {
               break;
             }
 
-            message.commit = longToNumber(reader.uint64());
+            message.commit = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -527,7 +528,7 @@ export const AppendRequest: MessageFns<AppendRequest> = {
               break;
             }
 
-            message.round = longToNumber(reader.uint64());
+            message.round = reader.uint64Number();
             continue;
           }
         }
@@ -590,7 +591,7 @@ export const AppendResponse: MessageFns<AppendResponse> = {
               break;
             }
 
-            message.match = longToNumber(reader.uint64());
+            message.match = reader.uint64Number();
             continue;
           }
           case 3: {
@@ -606,7 +607,7 @@ export const AppendResponse: MessageFns<AppendResponse> = {
               break;
             }
 
-            message.round = longToNumber(reader.uint64());
+            message.round = reader.uint64Number();
             continue;
           }
         }
@@ -663,7 +664,7 @@ export const SnapshotRequest: MessageFns<SnapshotRequest> = {
               break;
             }
 
-            message.round = longToNumber(reader.uint64());
+            message.round = reader.uint64Number();
             continue;
           }
         }
@@ -744,7 +745,7 @@ export const ReadRequest: MessageFns<ReadRequest> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
         }
@@ -796,7 +797,7 @@ export const ReadResult: MessageFns<ReadResult> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -812,7 +813,7 @@ export const ReadResult: MessageFns<ReadResult> = {
               break;
             }
 
-            message.index = longToNumber(reader.uint64());
+            message.index = reader.uint64Number();
             continue;
           }
         }
@@ -905,7 +906,7 @@ export const Proposal: MessageFns<Proposal> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1062,7 +1063,7 @@ export const ProposalResult: MessageFns<ProposalResult> = {
               break;
             }
 
-            message.id = longToNumber(reader.uint64());
+            message.id = reader.uint64Number();
             continue;
           }
           case 2: {
@@ -1078,7 +1079,7 @@ export const ProposalResult: MessageFns<ProposalResult> = {
               break;
             }
 
-            message.index = longToNumber(reader.uint64());
+            message.index = reader.uint64Number();
             continue;
           }
           case 4: {
@@ -1109,9 +1110,9 @@ export const RaftService = {
     path: "/keychaindb.v1.Raft/Messages" as const,
     requestStream: true as const,
     responseStream: true as const,
-    requestSerialize: (value: RaftMessage): Buffer => Buffer.from(RaftMessage.encode(value).finish()),
+    requestSerialize: (value: RaftMessage): Buffer => encoded(RaftMessage, value),
     requestDeserialize: (value: Buffer): RaftMessage => RaftMessage.decode(value),
-    responseSerialize: (value: RaftMessage): Buffer => Buffer.from(RaftMessage.encode(value).finish()),
+    responseSerialize: (value: RaftMessage): Buffer => encoded(RaftMessage, value),
     responseDeserialize: (value: Buffer): RaftMessage => RaftMessage.decode(value),
   },
 } as const;
@@ -1133,17 +1134,6 @@ export const RaftClient = makeGenericClientConstructor(RaftService, "keychaindb.
   service: typeof RaftService;
   serviceName: string;
 };
-
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
 
 interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

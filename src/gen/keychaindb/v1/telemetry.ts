@@ -2,7 +2,8 @@
 // source: keychaindb/v1/telemetry.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
+import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
   type CallOptions,
   type ChannelCredentials,
@@ -588,9 +589,9 @@ export const TelemetryService = {
     path: "/keychaindb.v1.Telemetry/GetTrace" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: GetTraceRequest): Buffer => Buffer.from(GetTraceRequest.encode(value).finish()),
+    requestSerialize: (value: GetTraceRequest): Buffer => encoded(GetTraceRequest, value),
     requestDeserialize: (value: Buffer): GetTraceRequest => GetTraceRequest.decode(value),
-    responseSerialize: (value: GetTraceResponse): Buffer => Buffer.from(GetTraceResponse.encode(value).finish()),
+    responseSerialize: (value: GetTraceResponse): Buffer => encoded(GetTraceResponse, value),
     responseDeserialize: (value: Buffer): GetTraceResponse => GetTraceResponse.decode(value),
   },
   /** Changes what is logged while the process runs. A proxy passes it on to the process that is named. */
@@ -598,9 +599,9 @@ export const TelemetryService = {
     path: "/keychaindb.v1.Telemetry/SetLogLevel" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: SetLogLevelRequest): Buffer => Buffer.from(SetLogLevelRequest.encode(value).finish()),
+    requestSerialize: (value: SetLogLevelRequest): Buffer => encoded(SetLogLevelRequest, value),
     requestDeserialize: (value: Buffer): SetLogLevelRequest => SetLogLevelRequest.decode(value),
-    responseSerialize: (value: SetLogLevelResponse): Buffer => Buffer.from(SetLogLevelResponse.encode(value).finish()),
+    responseSerialize: (value: SetLogLevelResponse): Buffer => encoded(SetLogLevelResponse, value),
     responseDeserialize: (value: Buffer): SetLogLevelResponse => SetLogLevelResponse.decode(value),
   },
 } as const;
