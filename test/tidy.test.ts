@@ -40,6 +40,7 @@ const shells: Readonly<Record<string, readonly string[]>> = {
     'otlp-json',
     'log',
     'metrics',
+    'metrics-sum',
     'peers',
     'service',
     'traces',

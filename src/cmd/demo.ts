@@ -23,6 +23,8 @@ export interface DemoFlags
   readonly coordinators: number;
   readonly nodes: number;
   readonly proxies: number;
+  /** Of each proxy. */
+  readonly workers: number;
   readonly dataDir: string;
   readonly httpPort: number;
   readonly grpcPort: number;
@@ -145,6 +147,7 @@ async function plan(flags: DemoFlags, dir: string): Promise<readonly DemoProcess
     else argv.push('--coordinators', addresses);
     argv.push(...timingArgs(flags), ...telemetryArgs(flags));
     if (role !== 'coordinator') argv.push(...limitArgs(flags));
+    if (role === 'proxy') argv.push('--workers', `${flags.workers}`);
     if (role === 'node') argv.push(...compactionArgs(flags));
     if (role === 'node') argv.push('--object-cache-bytes', `${flags.objectCacheBytes}`);
     return { ...process_, pid: 0, dataDir, argv };
@@ -206,6 +209,8 @@ class Demo {
   readonly #processes: readonly DemoProcess[];
   readonly #dir: string;
   readonly #children = new Map<string, ChildProcess>();
+  /** Those that have said that they listen. */
+  readonly #up = new Set<string>();
   #isStopping = false;
   #failed: (error: Error) => void = () => undefined;
   readonly #failure: Promise<never>;
@@ -289,9 +294,14 @@ class Demo {
   }
 
   async #proxiesAnswer(): Promise<void> {
-    for (const { http } of this.#of('proxy')) {
+    for (const { id, http } of this.#of('proxy')) {
       const deadline = performance.now() + readyMs;
       while (performance.now() < deadline) {
+        // One of its workers may answer while others start.
+        if (!this.#up.has(id)) {
+          await pause(systemClock, 20);
+          continue;
+        }
         const response = await fetch(`http://${http}/readyz`).catch(() => undefined);
         await response?.arrayBuffer();
         if (response?.status === 200) break;
@@ -308,15 +318,14 @@ class Demo {
     await output.close();
     this.#children.set(id, child);
     process_.pid = child.pid ?? 0;
-    let isUp = false;
     child.on('message', (message) => {
-      isUp = (message as ReadyNotice).ready;
+      if ((message as ReadyNotice).ready) this.#up.add(id);
     });
     child.on('exit', (code, signal) => {
       this.#children.delete(id);
       if (this.#isStopping) return;
       const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
-      if (!isUp) {
+      if (!this.#up.has(id)) {
         this.#failed(
           new KeychainError('INTERNAL', `${id} ${how} while starting: ${this.#dir}/${id}.log`),
         );

@@ -164,6 +164,15 @@ export function comparePaceOf({ compareInterval, compareShare }: CompareFlags): 
   return { ...comparePaceDefault, intervalMs: compareInterval, share: compareShare };
 }
 
+/** Processes that are one proxy. */
+export function addWorkersFlag(command: Command): Command {
+  return command.addOption(
+    flag('--workers <count>', 'processes that share the addresses of a proxy')
+      .argParser(wholeNumber(1, 64))
+      .default(1),
+  );
+}
+
 export interface LimitFlags {
   readonly keyBytesMax: number;
   readonly valueBytesMax: number;

@@ -17,6 +17,7 @@ import {
   addCompareFlags,
   addLimitFlags,
   addTimingFlags,
+  addWorkersFlag,
   flag,
   hostPort,
   hostPorts,
@@ -188,8 +189,13 @@ function node(): Command {
 
 function proxy(): Command {
   const command = role('proxy', 'run a proxy', 'where it serves HTTP JSON');
-  return addTelemetryFlags(addLimitFlags(addTimingFlags(coordinatorsFlag(command)))).action(
+  coordinatorsFlag(addWorkersFlag(command));
+  return addTelemetryFlags(addLimitFlags(addTimingFlags(command))).action(
     async (flags: ProxyFlags) => {
+      if (flags.workers > 1) {
+        const { runWorkers } = await import('./workers.js');
+        process.exit(await runWorkers(flags));
+      }
       const { runProxy } = await import('./proxy.js');
       await runProxy(flags);
       process.exit(exitCodes.ok);
@@ -229,7 +235,7 @@ function demo(): Command {
       ).default(false),
     )
     .addOption(flag('--json', 'print cluster.json as one line when ready').default(false));
-  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(command)));
+  const withLimits = addCacheFlags(addLimitFlags(addTimingFlags(addWorkersFlag(command))));
   return addTelemetryFlags(addCompactionFlags(withLimits)).action(async (flags: DemoFlags) => {
     const { runDemo } = await import('./demo.js');
     await runDemo(flags);

@@ -26,18 +26,23 @@ import { type LimitFlags, limitsOf, type TimingFlags, timingOf } from './options
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
 import type { TelemetryFlags } from './telemetry-flags.js';
+import type { WorkerLink } from './worker-link.js';
 
 export interface ProxyFlags extends TimingFlags, LimitFlags, TelemetryFlags {
   readonly id: string;
   readonly listen: string;
   readonly http: string;
   readonly coordinators: readonly string[];
+  readonly workers: number;
 }
 
-/** Runs one proxy until it is told to stop. */
-export async function runProxy(flags: ProxyFlags): Promise<void> {
+/**
+ * Runs one proxy until it is told to stop.
+ * @param worker where several processes are one proxy, and this is one of them
+ */
+export async function runProxy(flags: ProxyFlags, worker?: WorkerLink): Promise<void> {
   const { id, coordinators } = flags;
-  const telemetry = startTelemetry('proxy', id, flags);
+  const telemetry = startTelemetry('proxy', id, flags, worker?.index);
   const { log, traces, metrics, own } = telemetry;
   const handshake = startHandshake('proxy', id, telemetry, protocolVersion);
   const connections = new Connections(handshake);
@@ -87,6 +92,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     fatal: fatal(log),
   });
   proxyMetrics(metrics, meter, proxy);
+  worker?.answersFor(telemetry);
   const colon = flags.http.lastIndexOf(':');
   const gateway = await startGateway({
     host: flags.http.slice(0, colon),
@@ -96,7 +102,7 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
     cluster,
     random: systemRandom,
     limits,
-    metrics,
+    metrics: worker ?? metrics,
   });
   const listener = await listen({
     address: flags.listen,
@@ -111,16 +117,20 @@ export async function runProxy(flags: ProxyFlags): Promise<void> {
       },
       {
         definition: TelemetryService,
-        implementation: telemetryService({ id, log, traces, others: peers }),
+        implementation: telemetryService({
+          ...{ id, log, traces, others: peers },
+          ...(worker && { siblings: worker }),
+        }),
       },
     ],
   });
   proxy.view$.subscribe(({ members }) => {
     listener.serving(members.some((m) => m.state === MemberState.SERVING));
   });
-  announce(log, listener.address, gateway.address);
+  if (worker === undefined) announce(log, listener.address, gateway.address);
+  else worker.listens(listener.address, gateway.address);
   telemetry.begin();
-  await untilStopped();
+  await (worker?.untilStopped() ?? untilStopped());
   stopLooking();
   // Nobody is taken any more, and what was taken is finished; then the nodes are left.
   await Promise.all([gateway.close(), listener.close()]);

@@ -24,12 +24,15 @@ export interface ProcessTelemetry {
   close(): Promise<void>;
 }
 
+/** @param worker which of several processes with this id it is */
 export function startTelemetry(
   role: 'coordinator' | 'node' | 'proxy',
   id: string,
   flags: TelemetryFlags,
+  worker?: number,
 ): ProcessTelemetry {
-  const own = { service: `keychaindb-${role}`, instance: id };
+  const service = `keychaindb-${role}`;
+  const own = { service, instance: worker === undefined ? id : `${id}/${worker}` };
   const log = startLog(own, flags.logLevel);
   const { otlp, otlpProtocol, traceRatio, traceContent, slow } = flags;
   const exporter =
@@ -51,7 +54,7 @@ export function startTelemetry(
     own,
     log,
     traces,
-    metrics: new Metrics(own, version(), traces),
+    metrics: new Metrics({ service, instance: id }, version(), traces),
     wall: new WallTime(systemClock, performance.timeOrigin),
     ratio: traceRatio ?? (otlp === undefined ? 0 : 1),
     slowMs: slow,

@@ -17,20 +17,31 @@ export function proxyMetrics(metrics: Metrics, meter: RequestMeter, proxy: Proxy
   metrics.gauge('keychaindb_view_epoch', 'The epoch of the newest view that was seen.', () => {
     return state.view?.epoch ?? 0;
   });
-  metrics.gauge('keychaindb_members', 'Members of the newest view by state.', () =>
-    membersByState(proxy.view?.members ?? [], proxy.view?.others ?? []),
+  metrics.gauge(
+    'keychaindb_members',
+    'Members of the newest view by state.',
+    () => membersByState(proxy.view?.members ?? [], proxy.view?.others ?? []),
+    'first',
   );
-  metrics.gauge('keychaindb_node_connected', '1 where the link to a node is up.', () =>
-    [...state.nodes.values()].map(({ id, connected }) => ({
-      labels: { node: id },
-      value: connected ? 1 : 0,
-    })),
+  metrics.gauge(
+    'keychaindb_node_connected',
+    '1 where the link to a node is up.',
+    () =>
+      [...state.nodes.values()].map(({ id, connected }) => ({
+        labels: { node: id },
+        value: connected ? 1 : 0,
+      })),
+    'min',
   );
-  metrics.gauge('keychaindb_node_in_flight', 'Attempts at a node that wait for an answer.', () =>
-    [...state.nodes.values()].map(({ id, inFlight }) => ({
-      labels: { node: id },
-      value: inFlight,
-    })),
+  metrics.gauge(
+    'keychaindb_node_in_flight',
+    'Attempts at a node that wait for an answer.',
+    () =>
+      [...state.nodes.values()].map(({ id, inFlight }) => ({
+        labels: { node: id },
+        value: inFlight,
+      })),
+    'sum',
   );
   metrics.queues(() => [
     { name: 'operations', length: state.pendings.size, limit: limits.operationsMax },

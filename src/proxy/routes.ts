@@ -32,7 +32,7 @@ export interface RouteContext {
   readonly cluster: ClusterVerbs;
   readonly random: Random;
   readonly limits: OperationLimits;
-  readonly metrics?: Metrics;
+  readonly metrics?: Pick<Metrics, 'text'>;
 }
 
 export interface HttpReply {

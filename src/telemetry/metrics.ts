@@ -1,6 +1,7 @@
 import type { Registry } from 'prom-client';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import type { Histogram } from './histogram.js';
+import type { Aggregator, MetricSamples } from './metrics-sum.js';
 import type { RequestMeter } from './request-meter.js';
 import type { Instance } from './span.js';
 import type { Traces } from './traces.js';
@@ -50,12 +51,18 @@ export class Metrics {
     });
   }
 
-  gauge(name: string, help: string, read: () => number | readonly Sample[]): void {
-    this.#add(name, help, 'gauge', () => samples(read()));
+  /** @param aggregator what is shown where several processes count as one */
+  gauge(
+    name: string,
+    help: string,
+    read: () => number | readonly Sample[],
+    aggregator: Aggregator = 'max',
+  ): void {
+    this.#add(name, help, 'gauge', () => samples(read()), aggregator);
   }
 
   counter(name: string, help: string, read: () => number | readonly Sample[]): void {
-    this.#add(name, help, 'counter', () => samples(read()));
+    this.#add(name, help, 'counter', () => samples(read()), 'sum');
   }
 
   histogram(
@@ -63,9 +70,9 @@ export class Metrics {
     help: string,
     read: () => Iterable<{ readonly labels?: Labels; readonly histogram: Histogram }>,
   ): void {
-    this.#add(name, help, 'histogram', () =>
-      [...read()].flatMap(({ labels = {}, histogram }) => buckets(name, labels, histogram)),
-    );
+    const values = () =>
+      [...read()].flatMap(({ labels = {}, histogram }) => buckets(name, labels, histogram));
+    this.#add(name, help, 'histogram', values, 'sum');
   }
 
   /** Requests by verb, code and reason, and their latency by verb. */
@@ -97,13 +104,17 @@ export class Metrics {
     this.#queues.push(read);
     if (this.#queues.length > 1) return;
     const all = () => this.#queues.flatMap((each) => each());
-    this.gauge('keychaindb_queue_length', 'What waits in a queue, in its unit.', () =>
-      all().map(({ name, length }) => ({ labels: { queue: name }, value: length })),
+    this.gauge(
+      'keychaindb_queue_length',
+      'What waits in a queue, in its unit.',
+      () => all().map(({ name, length }) => ({ labels: { queue: name }, value: length })),
+      'sum',
     );
     this.gauge(
       'keychaindb_queue_limit',
       'The bound of a queue: what comes beyond is refused.',
       () => all().map(({ name, limit }) => ({ labels: { queue: name }, value: limit })),
+      'sum',
     );
   }
 
@@ -117,6 +128,13 @@ export class Metrics {
   async text(): Promise<string> {
     this.#registry ??= this.#load();
     return (await this.#registry).metrics();
+  }
+
+  /** The same as data, to be added to those of other processes. */
+  async samples(): Promise<MetricSamples> {
+    this.#registry ??= this.#load();
+    // Its declarations name the types by number; what it gives are words.
+    return (await (await this.#registry).getMetricsAsJSON()) as unknown as MetricSamples;
   }
 
   /** When the first one asks: a process that is starting has other things to load. */
@@ -137,8 +155,14 @@ export class Metrics {
     return registry;
   }
 
-  #add(name: string, help: string, type: string, values: () => readonly Shown[]): void {
-    const get = async () => ({ name, help, type, values: values() });
+  #add(
+    name: string,
+    help: string,
+    type: string,
+    values: () => readonly Shown[],
+    aggregator: Aggregator,
+  ): void {
+    const get = async () => ({ name, help, type, aggregator, values: values() });
     this.#defined.push({ name, help, type, get });
   }
 }

@@ -9,7 +9,7 @@ import type {
 } from '../gen/keychaindb/v1/telemetry.js';
 import { answer } from '../wire/grpc-answer.js';
 import type { Logger } from './log.js';
-import { isLogLevel, logLevels } from './log-levels.js';
+import { isLogLevel, type LogLevel, logLevels } from './log-levels.js';
 import type { Span } from './span.js';
 import type { Traces } from './traces.js';
 
@@ -21,6 +21,14 @@ export interface TelemetryServiceOptions {
   readonly find?: (request: GetTraceRequest) => Promise<readonly Span[]>;
   /** A proxy's: the other processes. */
   readonly others?: TelemetryOthers;
+  /** A worker's: the workers that share its id. */
+  readonly siblings?: TelemetrySiblings;
+}
+
+/** Processes that count as one, this one included. */
+export interface TelemetrySiblings {
+  spansOf(traceId: string): Promise<readonly Span[]>;
+  setLogLevel(level: LogLevel): Promise<void>;
 }
 
 /** Other processes of the cluster, as a proxy reaches them. */
@@ -38,7 +46,7 @@ export function telemetryService(options: TelemetryServiceOptions): TelemetrySer
 }
 
 export async function getTrace(
-  { traces, find, others }: TelemetryServiceOptions,
+  { traces, find, others, siblings }: TelemetryServiceOptions,
   request: GetTraceRequest,
 ): Promise<GetTraceResponse> {
   const asked = toHex(request.traceId);
@@ -52,7 +60,8 @@ export async function getTrace(
   }
   const [made, elsewhere] = await Promise.all([find?.(request) ?? [], others?.getTrace(request)]);
   const traceId = asked || made[0]?.traceId || elsewhere?.spans[0]?.traceId || '';
-  const remembered = traceId === '' ? [] : traces.spansOf(traceId);
+  const remembered =
+    traceId === '' ? [] : ((await siblings?.spansOf(traceId)) ?? traces.spansOf(traceId));
   const known = new Set(remembered.map(nameOf));
   const fresh = made.filter((span) => !known.has(nameOf(span)));
   if (request.keep) for (const span of fresh) traces.record(span);
@@ -71,7 +80,7 @@ function unique(spans: readonly Span[]): readonly Span[] {
 }
 
 async function setLogLevel(
-  { id, log, others }: TelemetryServiceOptions,
+  { id, log, others, siblings }: TelemetryServiceOptions,
   request: SetLogLevelRequest,
 ): Promise<SetLogLevelResponse> {
   const { level, process } = request;
@@ -87,5 +96,6 @@ async function setLogLevel(
   const before = log.level;
   log.level = level;
   log.info({ before, level }, 'the log level was changed');
+  await siblings?.setLogLevel(level);
   return { process: id, before };
 }

@@ -12,6 +12,8 @@ export interface Settings {
   readonly streams: number;
   readonly valueBytes: number;
   readonly keys: number;
+  /** Of our proxy. */
+  readonly workers: number;
   /** The Node that runs our processes, the floor and our generator. */
   readonly node: string;
   /** Of one CPU, that each node of a growing chain gets. */

@@ -22,6 +22,8 @@ export interface LabOptions {
   readonly nodes?: number;
   readonly coordinators?: number;
   readonly proxies?: number;
+  /** Of each proxy. */
+  readonly workers?: number;
   /** Kept by the caller; without it a temporary folder that `stop` removes. */
   readonly dataDir?: string;
   readonly args?: readonly string[];
@@ -66,7 +68,10 @@ export class Lab {
     const args = ['demo', '--json', '--data-dir', dir];
     args.push('--base-port', '0', '--grpc-port', '0', '--http-port', '0');
     args.push('--nodes', `${options.nodes ?? 3}`, '--coordinators', `${options.coordinators ?? 3}`);
-    args.push('--proxies', `${options.proxies ?? 1}`, ...(options.args ?? []));
+    args.push('--proxies', `${options.proxies ?? 1}`);
+    // An older version has no such flag.
+    if (options.workers !== undefined) args.push('--workers', `${options.workers}`);
+    args.push(...(options.args ?? []));
     const begun = performance.now();
     const demo = spawn(options.execPath ?? process.execPath, [options.from ?? main, ...args], {
       // Over IPC it notices when whoever started it is gone, and ends with all of its processes.

@@ -47,8 +47,8 @@ export async function stopAll(): Promise<void> {
 
 /** Starts all, and writes every key into those that keep any. */
 export async function contenders(settings: Settings): Promise<Contenders> {
-  const { node, valueBytes, say } = settings;
-  const own = await kept(Keychaindb.start({ execPath: node }));
+  const { node, workers, valueBytes, say } = settings;
+  const own = await kept(Keychaindb.start({ execPath: node, workers }));
   const version = etcdVersion();
   if (version === undefined) say('there is no etcd on the PATH: it is left out');
   const etcd = version === undefined ? undefined : await kept(Etcd.start());

@@ -60,8 +60,8 @@ export function failoverGaps(text: string): readonly Gap[] {
 }
 
 /** All coordinators are killed under load: nothing may fail. And how long the cluster took to be ready. */
-export async function coordinators({ node, seconds }: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: node }));
+export async function coordinators({ node, workers, seconds }: Settings): Promise<Found> {
+  const own = await kept(Keychaindb.start({ execPath: node, workers }));
   const { lab } = own;
   try {
     const load = new Load({ clients: [lab.client()], readsPerSecond: 500, writesPerSecond: 100 });

@@ -13,7 +13,7 @@ const inFlight = { connections: 100, streams: 100 } as const;
 
 /** More calls at once than a proxy takes: what it answers, how fast, and whether it is well right afterwards. */
 export async function overload(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node }));
+  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
   try {
     const door = own.proxy;
     await fill(door, settings);

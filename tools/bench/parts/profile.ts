@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { childrenOf } from '../../lab/usage.js';
 import { byFunction, byOwner, type CpuProfile } from '../cpu-profile.js';
 import type { Found } from '../report.js';
 import type { Settings } from '../settings.js';
@@ -27,10 +28,16 @@ export async function* profile(settings: Settings): AsyncGenerator<Found> {
     const dir = settings.profiles ?? (await mkdtemp(join(tmpdir(), 'keychaindb-profiles-')));
     try {
       const env = { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${dir}` };
-      const own = await kept(Keychaindb.start({ execPath: settings.node, env }));
+      const own = await kept(
+        Keychaindb.start({ execPath: settings.node, workers: settings.workers, env }),
+      );
       await fill(own.proxy, { ...settings, keys: 500 });
       const done = await run(own, settings);
-      const pids = new Map(own.processes.map(({ pid, role }) => [pid, role]));
+      const pids = new Map(
+        own.processes.flatMap(({ pid, role }) =>
+          [pid, ...childrenOf(pid)].map((each) => [each, role]),
+        ),
+      );
       // A process writes its profile as it ends.
       await released(own);
       yield summary(name, done, await profilesOf(dir, pids));

@@ -13,7 +13,7 @@ import { fill, freshValue, kept, planOf, released } from './contenders.js';
 /** What an empty node that syncs costs the writes of a chain of two, and how fast it catches up. */
 export async function sync(settings: Settings): Promise<Found> {
   const keys = settings.syncKeys;
-  const own = await kept(Keychaindb.start({ execPath: settings.node }));
+  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
   const { lab, proxy } = own;
   try {
     settings.say(`writing ${keys} keys`);
@@ -97,7 +97,9 @@ class WriteLoad {
 /** How long a node with so many keys takes to be back: its process killed, started, and answering. */
 export async function restart(settings: Settings): Promise<Found> {
   const keys = settings.restartKeys;
-  const own = await kept(Keychaindb.start({ nodes: 1, execPath: settings.node }));
+  const own = await kept(
+    Keychaindb.start({ nodes: 1, execPath: settings.node, workers: settings.workers }),
+  );
   const { lab, proxy } = own;
   try {
     settings.say(`writing ${keys} keys`);

@@ -103,7 +103,9 @@ function figuresOf(all: readonly Scaled[]): Figures {
 }
 
 async function scaled(length: Length, share: number, settings: Settings): Promise<Scaled> {
-  const own = await kept(Keychaindb.start({ nodes: length, execPath: settings.node }));
+  const own = await kept(
+    Keychaindb.start({ nodes: length, execPath: settings.node, workers: settings.workers }),
+  );
   const nodes = own.lab.of('node');
   await fill(own.proxy, { ...settings, keys: 16 });
   const tail: Door = { ...own.nodes, grpc: own.nodes.grpc.slice(-1) };
@@ -227,7 +229,7 @@ const paperLatency = {
 } as const;
 
 async function latencies(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node }));
+  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
   try {
     await fill(own.proxy, { ...settings, keys: 16 });
     const keys = { choice: 'one', count: 1 } as const;

@@ -15,7 +15,7 @@ const largeKey = 'soak/large';
 
 /** Memory of every process at saturation, while clients read nothing and others vanish. */
 export async function soak(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node }));
+  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
   const ends: End[] = [];
   try {
     await fill(own.proxy, settings);
