@@ -63,11 +63,14 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
 function closed(server: Server, clock: Clock): Promise<void> {
   return new Promise((resolve) => {
     const cancel = clock.after(drainMs, () => server.closeAllConnections());
-    server.close(() => {
-      cancel();
-      resolve();
+    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first.
+    clock.soon(() => {
+      server.close(() => {
+        cancel();
+        resolve();
+      });
+      server.closeIdleConnections();
     });
-    server.closeIdleConnections();
   });
 }
 

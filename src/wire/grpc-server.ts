@@ -100,9 +100,12 @@ function shutDown(server: Server): Promise<void> {
       server.forceShutdown();
       resolve();
     }, drainMs);
-    server.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve();
+    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first.
+    setImmediate(() => {
+      server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
     });
   });
 }
