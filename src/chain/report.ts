@@ -5,7 +5,7 @@ import {
 } from '../gen/keychaindb/v1/coordinator.js';
 import { joinLagEntriesMax } from './limits.js';
 import type { NodeState } from './state.js';
-import { fedOf, isTail, nameKey, predecessorOf, sameName } from './views.js';
+import { fedOf, isTail, nameKey, predecessorOf, sameName, servesIn } from './views.js';
 
 /** What this node tells the coordinators (R9, R13). `join`: it asks to be a member. */
 export function heartbeatOf(
@@ -71,16 +71,16 @@ export function joinReport(state: NodeState): JoinReport | undefined {
   return complete ? { ...report, next: MemberState.SERVING } : undefined;
 }
 
-/** Members whose promise or link this node has lacked for the detection time (R13). */
+/** Members whose promise or link this node has lacked for the detection time (R13). Who doesn't serve asks for no promise. */
 function silentPeers(state: NodeState, now: number): string[] {
-  const { active, timing } = state;
+  const { active, timing, self } = state;
   if (active === undefined || state.removed) return [];
   const silent = new Set<string>();
-  for (const name of state.needed) {
+  for (const name of servesIn(active, self) ? state.needed : []) {
     const since = state.lastGrant.get(nameKey(name)) ?? now;
     if (now - since > timing.detectionMs) silent.add(name.id);
   }
-  const predecessor = predecessorOf(active, state.self);
+  const predecessor = predecessorOf(active, self);
   if (predecessor !== undefined && state.up?.heard !== true) {
     if (now - state.upHeardAt > timing.detectionMs) silent.add(predecessor.id);
   }

@@ -360,7 +360,8 @@ class Look {
 
   /**
    * R13: members that lack each other's promise or link, while both are heard. The one more often named goes,
-   * of two named as often the later in the chain.
+   * of two named as often the later in the chain. One that is SYNCING, and lacks its link, goes itself: the chain has no
+   * need of it.
    */
   severedMember(): RegistryCommand | undefined {
     const { view } = this.#registry;
@@ -369,7 +370,10 @@ class Look {
     for (const member of view.members) {
       const beat = this.#state.heard.get(member.id)?.beat;
       if (!this.#hears(member) || beat?.activeEpoch !== view.epoch) continue;
-      for (const id of beat.silentPeers) named.set(id, (named.get(id) ?? 0) + 1);
+      const isSyncing = member.state === MemberState.SYNCING;
+      for (const id of isSyncing && beat.silentPeers.length > 0 ? [member.id] : beat.silentPeers) {
+        named.set(id, (named.get(id) ?? 0) + 1);
+      }
       // Who names is part of the pair: it counts where all else is equal.
       if (beat.silentPeers.length > 0) named.set(member.id, named.get(member.id) ?? 0);
     }

@@ -116,6 +116,18 @@ t.test('R17: a member that has nothing gets the base, and the log after it', asy
   t.match(report(), { next: 2 }, 'it may join');
 });
 
+t.test('R13: who is synced for long lacks nobody, as it asks for no promises', async (t) => {
+  const c = shortened();
+  c.start('b');
+  c.hold = (p) => p.text === 'chunk';
+  c.show(view(2, 'a b~sync'), 'a', 'b');
+  c.pass(4 * timing.detectionMs);
+  const { state } = c.node('b');
+  t.equal(state.incomplete, true, 'it is still being synced');
+  const { silentPeers } = heartbeatOf(state, true, new Uint8Array(16), c.now, 0);
+  t.same(silentPeers, []);
+});
+
 t.test('R17: a chunk that is missing ends the link, and the snapshot begins anew', async (t) => {
   const c = shortened();
   c.start('b');

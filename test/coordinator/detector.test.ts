@@ -385,6 +385,19 @@ t.test(
   },
 );
 
+t.test('a SYNCING member that lacks its link goes itself (R13)', async (t) => {
+  const fed = registry([serving('a'), serving('b'), member('c', MemberState.SYNCING)]);
+  const beats = [beat('a'), beat('b'), beat('c', { silentPeers: ['a', 'b'] })];
+  const { detector, look } = leader(
+    fed,
+    beats.map((b) => [b, 0] as const),
+  );
+  t.equal(look(), '', 'not at once');
+  const later = 100_000 + detectionMs;
+  for (const b of beats) onHeartbeat(detector, b, later);
+  t.equal(look(later), 'evict c at 5', 'nobody who serves');
+});
+
 t.test('members join one at a time, in the order in which they were added', async (t) => {
   const two = registry([serving('a')], [waiting('c'), waiting('b')]);
   const beats = [beat('a'), beat('b'), beat('c')].map((b) => [b, 0] as const);
