@@ -5,6 +5,7 @@ import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Channel } from '../wire/channel.js';
 import {
   catchUpBytes,
+  catchUpFactor,
   joinLagEntriesMax,
   linkMessageBytesMax,
   linkWindowBytesMax,
@@ -92,10 +93,13 @@ export class Forwarder {
    * @param pace of a follower that the chain doesn't wait for: what it lacks goes to it with rests while writes come
    */
   async blocks(log: EventLog, after: EntryId, pace?: Pace): Promise<void> {
-    const rests = pace === undefined ? undefined : new CatchUpRests(log, pace);
+    const rests = pace === undefined ? undefined : new CatchUpRests(log, after, pace);
     for await (const block of log.follow(after, this.#stop.signal, this.#ahead)) {
       if (!this.#put(readyBlock(block))) await this.#room();
-      await rests?.after(block);
+      if (rests?.isDueAfter(block) !== true) continue;
+      // What the follower does with it is the larger part of the work.
+      await this.ackedThrough(block.end.index);
+      await pace?.rest();
     }
   }
 
@@ -217,31 +221,32 @@ export class Forwarder {
 class CatchUpRests {
   readonly #log: EventLog;
   readonly #pace: Pace;
+  readonly #from: number;
+  readonly #writtenFrom: number;
   #bytes = 0;
   #written: number;
-  #lag = Number.POSITIVE_INFINITY;
 
-  constructor(log: EventLog, pace: Pace) {
+  constructor(log: EventLog, from: EntryId, pace: Pace) {
     this.#log = log;
     this.#pace = pace;
-    this.#written = log.last.index;
+    this.#from = from.index;
+    this.#writtenFrom = log.last.index;
+    this.#written = this.#writtenFrom;
     pace.begin();
   }
 
-  /** @returns undefined where it goes on at once */
-  after({ bytes, end }: LogBlock): Promise<void> | undefined {
+  isDueAfter({ bytes, end }: LogBlock): boolean {
     this.#bytes += bytes.byteLength;
-    if (this.#bytes < catchUpBytes) return undefined;
+    if (this.#bytes < catchUpBytes) return false;
     this.#bytes = 0;
     const { index } = this.#log.last;
-    const lag = index - end.index;
-    // Where nobody writes nobody is held up; and what grows faster than it is fed would never be there.
-    const mayRest = index > this.#written && lag > joinLagEntriesMax && lag < this.#lag;
+    // Where nobody writes nobody is held up; and what is fed hardly faster than it is written would never be there.
+    const isWritten = index > this.#written;
+    const gains = end.index - this.#from >= catchUpFactor * (index - this.#writtenFrom);
     this.#written = index;
-    this.#lag = lag;
-    if (mayRest) return this.#pace.rest();
+    if (isWritten && gains && index - end.index > joinLagEntriesMax) return true;
     this.#pace.begin();
-    return undefined;
+    return false;
   }
 }
 

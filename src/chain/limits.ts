@@ -21,6 +21,8 @@ export const linkWindowBytesMax = 16 << 20;
 export const linkMessageBytesMax = 2 << 20;
 /** Bytes of blocks that a SYNCING member is fed between two rests. */
 export const catchUpBytes = 256 << 10;
+/** Entries that it is fed for each one that is written meanwhile, at least: else there is no rest. */
+export const catchUpFactor = 1.25;
 /** Milliseconds that wall and monotonic clock may part between two ticks before all leases are dropped. */
 export const clockMarginMs = 100;
 /** Reads of one session that are under way, and bytes of its results that wait to be fetched, before further reads wait. */

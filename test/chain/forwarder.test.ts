@@ -51,8 +51,6 @@ function feeding(options: { written: number; isPaced: boolean; last?: number }) 
         const block: LogBlock = { chainId: 1, previous, end: next, bytes, entries: [] };
         previous = next;
         read += 1;
-        // What was sent before is on the follower's disk.
-        forwarder.acked(previous.index);
         yield block;
       }
     },
@@ -73,6 +71,8 @@ function feeding(options: { written: number; isPaced: boolean; last?: number }) 
       for (let idle = 0; now < milliseconds && idle < 100; idle += 1) {
         const before = now;
         await Promise.resolve();
+        // What was sent is on the follower's disk.
+        forwarder.acked(read * blockEntries);
         if (rest !== undefined) {
           const { until, then } = rest;
           rest = undefined;
