@@ -105,11 +105,18 @@ t.test('a process that grows after its first quarter is not flat', async (t) => 
 });
 
 t.test('the gaps of a failover are read', async (t) => {
-  const text =
-    'head   killed node-1: longest gap between answered writes 812 ms, reads 40 ms; 900 reads, 200 writes, 3 failed reads, 1 failed writes, 2 stale or lost; back in the chain after 900 ms (a b), 10 writes meanwhile\n';
+  const text = [
+    'head   killed, node-1 of node-1 node-2: out after 301 ms; longest gap between answered writes 312 ms, reads 40 ms',
+    '       back in the chain after 900 ms',
+    'head   killed, node-2 of node-2 node-1: out after 310 ms; longest gap between answered writes 290 ms, reads 55 ms',
+    '       back in the chain after 950 ms',
+    '       900 reads, 200 writes, 3 failed reads, 1 failed writes, 2 stale or lost',
+    '',
+  ].join('\n');
   t.same(failoverGaps(text), [
-    { position: 'head', writeMs: 812, readMs: 40, failedReads: 3, stale: 2 },
+    { position: 'head', writeMs: 312, readMs: 55, failedReads: 3, stale: 2 },
   ]);
+  t.throws(() => failoverGaps('something else'), /printed no gap/);
 });
 
 t.test('parts are those named, or those of a default run, or all', async (t) => {

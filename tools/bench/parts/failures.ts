@@ -44,19 +44,27 @@ export interface Gap {
   readonly stale: number;
 }
 
-/** Reads what tools/failover.ts prints. */
+/** Reads what tools/failover.ts prints: the longest gaps of each position's kills, and what failed in them. */
 export function failoverGaps(text: string): readonly Gap[] {
-  const line =
-    /^(\w+)\s+killed .*?writes (\d+) ms, reads (\d+) ms; .*?(\d+) failed reads, .*?(\d+) stale or lost/gm;
-  return [...text.matchAll(line)].map(
-    ([, position = '', writeMs, readMs, failedReads, stale]): Gap => ({
-      position,
-      writeMs: Number(writeMs),
-      readMs: Number(readMs),
-      failedReads: Number(failedReads),
-      stale: Number(stale),
-    }),
-  );
+  const killed =
+    /^(\w+) +killed, .*; longest gap between answered writes (\d+) ms, reads (\d+) ms$/;
+  const report = /^ +\d+ reads, .* (\d+) failed reads, .* (\d+) stale or lost$/;
+  const gaps: Gap[] = [];
+  let [position, writeMs, readMs] = ['', 0, 0];
+  for (const line of text.split('\n')) {
+    const gap = killed.exec(line);
+    if (gap !== null) {
+      position = gap[1] ?? '';
+      writeMs = Math.max(writeMs, Number(gap[2]));
+      readMs = Math.max(readMs, Number(gap[3]));
+    }
+    const over = report.exec(line);
+    if (over === null) continue;
+    gaps.push({ position, writeMs, readMs, failedReads: Number(over[1]), stale: Number(over[2]) });
+    [position, writeMs, readMs] = ['', 0, 0];
+  }
+  if (gaps.length === 0) throw new Error(`tools/failover.js printed no gap: ${text}`);
+  return gaps;
 }
 
 /** All coordinators are killed under load: nothing may fail. And how long the cluster took to be ready. */
