@@ -221,8 +221,9 @@ export class Forwarder {
 class CatchUpRests {
   readonly #log: EventLog;
   readonly #pace: Pace;
-  readonly #from: number;
-  readonly #writtenFrom: number;
+  /** Where it was, and the log's end, at the last rest. */
+  #from: number;
+  #writtenFrom: number;
   #bytes = 0;
   #written: number;
 
@@ -244,9 +245,13 @@ class CatchUpRests {
     const isWritten = index > this.#written;
     const gains = end.index - this.#from >= catchUpFactor * (index - this.#writtenFrom);
     this.#written = index;
-    if (isWritten && gains && index - end.index > joinLagEntriesMax) return true;
-    this.#pace.begin();
-    return false;
+    if (!isWritten || !gains || index - end.index <= joinLagEntriesMax) {
+      this.#pace.begin();
+      return false;
+    }
+    this.#from = end.index;
+    this.#writtenFrom = index;
+    return true;
   }
 }
 

@@ -11,7 +11,7 @@ import { downMessage, upMessage } from './link.js';
 import { Pace } from './pace.js';
 import { SnapshotFeed } from './snapshot-feed.js';
 import type { NodeState } from './state.js';
-import { countsIn } from './views.js';
+import { countsIn, servingOf } from './views.js';
 
 type LinkEffect = Extract<
   ChainEffect,
@@ -206,8 +206,12 @@ export class Links {
     );
     const { active } = this.#state;
     const follower = this.#state.down?.from;
-    // The chain waits for who counts in it: such a one is fed as fast as it takes.
-    const isAwaited = active === undefined || !follower || countsIn(active, follower);
+    // The chain waits for who counts in it: such a one is fed as fast as it takes. So is the second one, before anything else.
+    const isAwaited =
+      active === undefined ||
+      !follower ||
+      countsIn(active, follower) ||
+      servingOf(active).length < 2;
     const pace = isAwaited ? undefined : new Pace(this.#clock, this.#catchUpShare);
     const snapshot =
       common === undefined

@@ -179,7 +179,7 @@ export function recordSpans(ledger: Ledger): readonly WriteOp[] {
 export class CommitChanges implements StoreChanges {
   readonly #objects = new Map<string, { key: Uint8Array; found: KeyValue | undefined }>();
   readonly #outcomes = new Map<string, WriteOp>();
-  #forgotten: WriteOp[] = [];
+  readonly #forgotten = new Map<string, WriteOp>();
   #others: WriteOp[] = [];
 
   object(key: Uint8Array, version: StagedVersion): void {
@@ -199,7 +199,7 @@ export class CommitChanges implements StoreChanges {
     const name = `${seq}/${clientId}`;
     if (outcome === undefined && this.#outcomes.delete(name)) return;
     const key = outcomeKey(fromMapKey(clientId), seq);
-    if (outcome === undefined) this.#forgotten.push({ type: 'del', key });
+    if (outcome === undefined) this.#forgotten.set(name, { type: 'del', key });
     else this.#outcomes.set(name, { type: 'put', key, value: encoded(Outcome, outcome) });
   }
 
@@ -219,13 +219,15 @@ export class CommitChanges implements StoreChanges {
       key: names.watermark,
       value: encoded(EntryId, watermark),
     });
+    // One that was forgotten and came again stays.
+    for (const name of this.#outcomes.keys()) this.#forgotten.delete(name);
     objects.save(
       [...this.#objects.values()],
-      [...this.#outcomes.values(), ...this.#forgotten, ...this.#others],
+      [...this.#outcomes.values(), ...this.#forgotten.values(), ...this.#others],
     );
     this.#objects.clear();
     this.#outcomes.clear();
-    this.#forgotten = [];
+    this.#forgotten.clear();
     this.#others = [];
   }
 }

@@ -11,6 +11,8 @@ const gatheringsMax = 64;
 
 /** A question that goes to all workers. */
 interface Gathering {
+  /** Who asked. */
+  readonly by: number;
   readonly question: Question;
   readonly missing: Set<number>;
   readonly spans: Span[];
@@ -43,7 +45,11 @@ export class Gatherings {
   left(worker: number): void {
     this.#workers.delete(worker);
     this.#metrics.ended(worker);
-    for (const gathering of this.#underWay.values()) heardFrom(gathering, worker);
+    for (const [id, gathering] of this.#underWay) {
+      // The next one of its number asks anew, by the same ids.
+      if (gathering.by === worker) this.#underWay.delete(id);
+      else heardFrom(gathering, worker);
+    }
   }
 
   /** @param asked the number that the asking worker gave its question */
@@ -55,6 +61,7 @@ export class Gatherings {
     const spans: Span[] = [];
     const cancel = this.#clock.after(answerMs, () => gathering.done());
     const gathering: Gathering = {
+      by,
       question,
       missing: new Set(this.#workers),
       spans,

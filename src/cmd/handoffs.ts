@@ -8,8 +8,14 @@ const settleMs = 1_000;
 interface ClusterMessage {
   readonly cmd?: unknown;
   readonly act?: unknown;
-  readonly key?: unknown;
+  readonly seq?: unknown;
+  readonly ack?: unknown;
   readonly accepted?: unknown;
+}
+
+/** A connection, as it is sent. */
+interface Handle {
+  close(): void;
 }
 
 /**
@@ -19,8 +25,8 @@ interface ClusterMessage {
  */
 export class Handoffs {
   readonly #clock: Clock;
-  /** Addresses of connections that each worker has been given and hasn't taken yet. */
-  readonly #given = new Map<Worker, string[]>();
+  /** Connections that each worker has been given and hasn't taken yet, by the number of the message. */
+  readonly #given = new Map<Worker, Map<number, Handle | undefined>>();
   readonly #waiting = new Set<() => void>();
 
   constructor(clock: Clock) {
@@ -29,27 +35,36 @@ export class Handoffs {
 
   /** To be called before it is given any. */
   watch(worker: Worker): void {
-    const given: string[] = [];
+    const given = new Map<number, Handle | undefined>();
     this.#given.set(worker, given);
     const { process } = worker;
     // One that couldn't be started has no channel.
     if (typeof process.send !== 'function') return;
     const send = process.send.bind(process) as (...args: readonly unknown[]) => boolean;
     process.send = (...args: readonly unknown[]) => {
-      const { act, key } = args[0] as ClusterMessage;
-      if (act === 'newconn' && typeof key === 'string') given.push(key);
+      const { act, seq } = args[0] as ClusterMessage;
+      if (act === 'newconn' && typeof seq === 'number')
+        given.set(seq, args[1] as Handle | undefined);
       return send(...args);
     };
-    // One at a time of an address; which of two addresses it was makes no difference to who waits in the end.
-    process.on('internalMessage', ({ cmd, accepted }: ClusterMessage) => {
+    process.on('internalMessage', ({ cmd, ack, accepted }: ClusterMessage) => {
       if (cmd !== 'NODE_CLUSTER' || accepted === undefined) return;
-      given.shift();
+      given.delete(Number(ack));
       this.#changed();
     });
-    worker.once('exit', () => {
+    let isGone = false;
+    const over = (): void => {
+      if (!isGone || process.connected) return;
+      // Nobody else ends what it was given and hasn't taken: its clients would wait for ever.
+      for (const handle of given.values()) handle?.close();
       this.#given.delete(worker);
       this.#changed();
+    };
+    worker.once('exit', () => {
+      isGone = true;
+      over();
     });
+    process.once('disconnect', over);
   }
 
   /** Resolves when no connection waits, or some time is over. What is to be done then must be done at once. */
@@ -61,7 +76,7 @@ export class Handoffs {
       isOver = true;
       this.#changed();
     });
-    while (!isOver && [...this.#given.values()].some(({ length }) => length > 0)) {
+    while (!isOver && [...this.#given.values()].some(({ size }) => size > 0)) {
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
     }
     cancel();

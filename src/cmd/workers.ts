@@ -161,6 +161,8 @@ class Workers {
 
   #heard(worker: RunningWorker, message: FromWorker): void {
     const { index } = worker;
+    // What comes after its end is of no use.
+    if (this.#running.get(index) !== worker) return;
     switch (message.type) {
       case 'begins':
         if (this.#listening() === 0 && this.#addresses !== undefined) {

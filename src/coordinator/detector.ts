@@ -360,23 +360,27 @@ class Look {
 
   /**
    * R13: members that lack each other's promise or link, while both are heard. The one more often named goes,
-   * of two named as often the later in the chain. One that is SYNCING, and lacks its link, goes itself: the chain has no
-   * need of it.
+   * of two named as often the later in the chain. One that is SYNCING, and lacks its link, goes itself where nobody
+   * else is named: the chain has no need of it.
    */
   severedMember(): RegistryCommand | undefined {
     const { view } = this.#registry;
     const { suspected } = this.#state;
     const named = new Map<string, number>();
+    let lacking: string | undefined;
     for (const member of view.members) {
       const beat = this.#state.heard.get(member.id)?.beat;
       if (!this.#hears(member) || beat?.activeEpoch !== view.epoch) continue;
-      const isSyncing = member.state === MemberState.SYNCING;
-      for (const id of isSyncing && beat.silentPeers.length > 0 ? [member.id] : beat.silentPeers) {
-        named.set(id, (named.get(id) ?? 0) + 1);
+      if (member.state === MemberState.SYNCING) {
+        // Those of 0.1.0, which say no version, name all: they count promises that they never ask for.
+        if (beat.silentPeers.length > 0 && beat.version !== '') lacking = member.id;
+        continue;
       }
+      for (const id of beat.silentPeers) named.set(id, (named.get(id) ?? 0) + 1);
       // Who names is part of the pair: it counts where all else is equal.
       if (beat.silentPeers.length > 0) named.set(member.id, named.get(member.id) ?? 0);
     }
+    if (lacking !== undefined && named.size === 0) named.set(lacking, 1);
     for (const id of [...suspected.keys()]) if (!named.has(id)) suspected.delete(id);
     for (const id of named.keys()) if (!suspected.has(id)) suspected.set(id, this.#now);
     if (this.#now - this.#state.viewSince < this.#timing.detectionMs) return undefined;

@@ -63,14 +63,17 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
 function closed(server: Server, clock: Clock): Promise<void> {
   return new Promise((resolve) => {
     const cancel = clock.after(drainMs, () => server.closeAllConnections());
-    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first.
-    clock.soon(() => {
-      server.close(() => {
-        cancel();
-        resolve();
-      });
-      server.closeIdleConnections();
-    });
+    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first. The second
+    // turn is the one that has looked for new ones after this call.
+    clock.soon(() =>
+      clock.soon(() => {
+        server.close(() => {
+          cancel();
+          resolve();
+        });
+        server.closeIdleConnections();
+      }),
+    );
   });
 }
 

@@ -61,7 +61,10 @@ export async function getTrace(
   const [made, elsewhere] = await Promise.all([find?.(request) ?? [], others?.getTrace(request)]);
   const traceId = asked || made[0]?.traceId || elsewhere?.spans[0]?.traceId || '';
   const remembered =
-    traceId === '' ? [] : ((await siblings?.spansOf(traceId)) ?? traces.spansOf(traceId));
+    traceId === ''
+      ? []
+      : // Where the others don't answer there is what is known here.
+        ((await siblings?.spansOf(traceId).catch(() => undefined)) ?? traces.spansOf(traceId));
   const known = new Set(remembered.map(nameOf));
   const fresh = made.filter((span) => !known.has(nameOf(span)));
   if (request.keep) for (const span of fresh) traces.record(span);

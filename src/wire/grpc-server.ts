@@ -100,12 +100,15 @@ function shutDown(server: Server): Promise<void> {
       server.forceShutdown();
       resolve();
     }, drainMs);
-    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first.
-    setImmediate(() => {
-      server.tryShutdown(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first. The second
+    // turn is the one that has looked for new ones after this call.
+    setImmediate(() =>
+      setImmediate(() => {
+        server.tryShutdown(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+      }),
+    );
   });
 }

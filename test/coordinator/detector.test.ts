@@ -387,7 +387,8 @@ t.test(
 
 t.test('a SYNCING member that lacks its link goes itself (R13)', async (t) => {
   const fed = registry([serving('a'), serving('b'), member('c', MemberState.SYNCING)]);
-  const beats = [beat('a'), beat('b'), beat('c', { silentPeers: ['a', 'b'] })];
+  const c = { silentPeers: ['b'], version: '0.1.0' };
+  const beats = [beat('a'), beat('b'), beat('c', c)];
   const { detector, look } = leader(
     fed,
     beats.map((b) => [b, 0] as const),
@@ -396,6 +397,19 @@ t.test('a SYNCING member that lacks its link goes itself (R13)', async (t) => {
   const later = 100_000 + detectionMs;
   for (const b of beats) onHeartbeat(detector, b, later);
   t.equal(look(later), 'evict c at 5', 'nobody who serves');
+  const apart = [
+    beat('a', { silentPeers: ['b'] }),
+    beat('b', { silentPeers: ['a'] }),
+    beat('c', c),
+  ];
+  for (const b of apart) onHeartbeat(detector, b, later);
+  look(later);
+  const last = later + detectionMs;
+  for (const b of apart) onHeartbeat(detector, b, last);
+  t.equal(look(last), 'evict b at 5', 'of those that serve, where they are named');
+  const old = [beat('a'), beat('b'), beat('c', { ...c, version: '' })];
+  for (const b of old) onHeartbeat(detector, b, last);
+  t.equal(look(last), '', 'what one of 0.1.0 names is nothing');
 });
 
 t.test('members join one at a time, in the order in which they were added', async (t) => {
