@@ -8,8 +8,8 @@ import { unseal } from '../../src/log/record.js';
 import { type LogDamage, LogFolder } from './folder.js';
 import { logNumbers, UnknownContent, WriteAheadLog } from './write-ahead-log.js';
 
-/** Milliseconds between two looks at the file: a read at its end, next to nothing. */
-const lookMs = 100;
+/** Milliseconds between two looks at the file: seldom enough that a node on a busy machine does not notice. */
+const lookMs = 500;
 /** A store that had to be opened anew is left alone for so many times as long as that took. */
 const restFactor = 20;
 
