@@ -52,7 +52,10 @@ export async function runProxy(flags: ProxyFlags, worker?: WorkerLink): Promise<
   const addresses$ = new BehaviorSubject(coordinators);
   addresses$.subscribe((addresses) => cluster.follow(addresses));
   const stopLooking = every(clock, coordinatorsMs, () => {
-    void coordinatorsNow(cluster, coordinators).then((found) => addresses$.next(found));
+    void coordinatorsNow(cluster, coordinators).then((found) => {
+      // Where nobody answers, those that are known stay: the ones that were named may be gone for good.
+      if (found !== undefined) addresses$.next(found);
+    });
   });
   const meter = new RequestMeter();
   const peers = new TelemetryPeers(connections, clock, () => processes(proxy, cluster));
@@ -154,17 +157,15 @@ async function processes(
 }
 
 /** Milliseconds between two looks at where the coordinators are: they come and go. */
-const coordinatorsMs = 5_000;
+const coordinatorsMs = 1_000;
 
-/** Those that were named at the start, and those that the group says it has. */
+/** Those that were named at the start, and those that the group says it has; undefined where it says nothing. */
 async function coordinatorsNow(
   cluster: ClusterVerbs,
   named: readonly string[],
-): Promise<readonly string[]> {
-  const { members } = await cluster
-    .status(statusMs)
-    .catch((): Pick<ClusterStatusResponse, 'members'> => ({ members: {} }));
-  return [...new Set([...named, ...Object.values(members)])];
+): Promise<readonly string[] | undefined> {
+  const answer = await cluster.status(statusMs).catch(() => undefined);
+  return answer && [...new Set([...named, ...Object.values(answer.members)])];
 }
 
 /** Milliseconds that coordinators may take to say where they are. */

@@ -74,10 +74,16 @@ async function asked<T>(change: () => Promise<T>): Promise<T> {
 /** Resolves when the group is these, all of them with a vote, and says so at each of them. */
 async function untilGroup(verbs: ClusterVerbs, ids: readonly string[]): Promise<void> {
   const wanted = [...ids].sort().join();
-  const deadline = performance.now() + 30_000;
+  const deadline = performance.now() + 60_000;
   let last = '';
   while (performance.now() < deadline) {
-    const { coordinators } = await verbs.status(timeoutMs);
+    // Between two leaders nobody may answer for a while.
+    const answer = await verbs.status(timeoutMs).catch((error: unknown) => String(error));
+    if (typeof answer === 'string') {
+      last = answer;
+      continue;
+    }
+    const { coordinators } = answer;
     last = coordinators.map((c) => `${c.id}:${c.learner ? 'learner' : c.role}`).join();
     const voting = coordinators.filter((c) => !c.learner && c.answered).map((c) => c.id);
     if (voting.sort().join() === wanted && coordinators.length === ids.length) return;
