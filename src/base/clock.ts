@@ -25,6 +25,14 @@ export const systemClock: Clock = {
   },
 };
 
+/**
+ * Calls `then` when all connections were taken that the kernel has by now: a server that closes before resets them. The
+ * second turn is the one that has looked for new ones after this call.
+ */
+export function afterArrivals(clock: Pick<Clock, 'soon'>, then: () => void): void {
+  clock.soon(() => clock.soon(then));
+}
+
 /** Resolves after so many milliseconds. */
 export function pause(clock: Clock, milliseconds: number): Promise<void> {
   return new Promise((resolve) => {

@@ -1,4 +1,5 @@
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
+import { asBuffer } from './bytes.js';
 
 /** Below it the bytes of a uint64 are those of a uint32. */
 const uint32End = 2 ** 32;
@@ -47,5 +48,5 @@ export function encoded<Message>(
   if (head !== undefined) writer.raw(head);
   const bytes = type.encode(message, writer).finish();
   if (bytes.byteLength <= keptBytesMax) free = writer;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return asBuffer(bytes);
 }

@@ -73,6 +73,33 @@ export function checksumOf(records: readonly SnapshotRecord[]): number {
   return sum;
 }
 
+/** Deletes records from one prefix through another, in batches; what is left when `isStill` says no stays. */
+export async function deleteRecords(
+  log: Pick<EventLog, 'scan' | 'record' | 'settled'>,
+  [from, through]: readonly [Uint8Array, Uint8Array],
+  options: {
+    readonly atOnce: number;
+    readonly isStill: () => boolean;
+    /** After each batch. */
+    readonly deleted?: () => Promise<void>;
+  },
+): Promise<void> {
+  const { atOnce, isStill, deleted } = options;
+  let ops: WriteOp[] = [];
+  const flush = async (): Promise<void> => {
+    log.record(ops, { sync: false });
+    ops = [];
+    await log.settled();
+    await deleted?.();
+  };
+  for await (const [key] of log.scan(from, through)) {
+    if (!isStill()) return;
+    ops.push({ type: 'del', key });
+    if (ops.length >= atOnce) await flush();
+  }
+  if (ops.length > 0 && isStill()) await flush();
+}
+
 export function recordChunk(at: EntryId, chunk: SnapshotChunk): WriteOp {
   const key = chunkKey(at.index, chunk.sequence);
   return { type: 'put', key, value: SnapshotChunk.encode(chunk).finish() };

@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.js';
 import { EntryId, type SnapshotBase, type SnapshotRecord } from '../gen/keychaindb/v1/log.js';
-import type { WriteOp } from '../log/engine.js';
 import { type EventLog, origin } from '../log/event-log.js';
 import {
   blockKey,
@@ -10,7 +9,15 @@ import {
   metaPrefix,
   sessionPrefix,
 } from '../log/keys.js';
-import { checksumOf, forgetChunks, readBase, recordBase, recordChunk, revisionOf } from './base.js';
+import {
+  checksumOf,
+  deleteRecords,
+  forgetChunks,
+  readBase,
+  recordBase,
+  recordChunk,
+  revisionOf,
+} from './base.js';
 import { BaseTally } from './base-tally.js';
 import type { ChainInput } from './inputs.js';
 import { isBaseDue, type LogBounds, markOfWatermark } from './kept.js';
@@ -197,19 +204,11 @@ export class Compaction {
     await this.#delete(chunkKey(valid + 1, 0), chunkPrefix, isStill);
   }
 
-  async #delete(from: Uint8Array, through: Uint8Array, isStill: () => boolean): Promise<void> {
-    let ops: WriteOp[] = [];
-    const flush = async (): Promise<void> => {
-      this.#log.record(ops, { sync: false });
-      ops = [];
-      await this.#log.settled();
-      await this.#pace.rest();
-    };
-    for await (const [key] of this.#log.scan(from, through)) {
-      if (this.#pace.isStopped || !isStill()) return;
-      ops.push({ type: 'del', key });
-      if (ops.length >= deleteMax) await flush();
-    }
-    if (ops.length > 0 && !this.#pace.isStopped && isStill()) await flush();
+  #delete(from: Uint8Array, through: Uint8Array, isStill: () => boolean): Promise<void> {
+    return deleteRecords(this.#log, [from, through], {
+      atOnce: deleteMax,
+      isStill: () => !this.#pace.isStopped && isStill(),
+      deleted: () => this.#pace.rest(),
+    });
   }
 }

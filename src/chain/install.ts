@@ -8,7 +8,15 @@ import {
 import type { WriteOp } from '../log/engine.js';
 import { type EventLog, origin } from '../log/event-log.js';
 import { chunkPrefix, objectPrefix, sessionPrefix } from '../log/keys.js';
-import { baseKey, faultOf, incompleteKey, recordBase, recordChunk, revisionOf } from './base.js';
+import {
+  baseKey,
+  deleteRecords,
+  faultOf,
+  incompleteKey,
+  recordBase,
+  recordChunk,
+  revisionOf,
+} from './base.js';
 import { BaseTally } from './base-tally.js';
 import type { ChainInput } from './inputs.js';
 import { rememberLedger, spansKey, watermarkKey } from './node-store.js';
@@ -144,22 +152,13 @@ export class Installer {
 
   async #empty(session: number): Promise<void> {
     await this.#log.settled();
-    for (const [from, through] of [
+    const isStill = (): boolean => this.#isNow(session);
+    for (const range of [
       [objectPrefix, sessionPrefix],
       [chunkPrefix, chunkPrefix],
     ] as const) {
-      let ops: WriteOp[] = [];
-      for await (const [key] of this.#log.scan(from, through)) {
-        if (!this.#isNow(session)) return;
-        ops.push({ type: 'del', key });
-        if (ops.length < deleteMax) continue;
-        this.#log.record(ops, { sync: false });
-        ops = [];
-        await this.#log.settled();
-      }
-      if (!this.#isNow(session)) return;
-      this.#log.record(ops, { sync: false });
-      await this.#log.settled();
+      await deleteRecords(this.#log, range, { atOnce: deleteMax, isStill });
+      if (!isStill()) return;
     }
   }
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.js';
 import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
-import { type EventLog, type LogBlock, origin } from '../log/event-log.js';
+import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
@@ -206,19 +206,20 @@ export class Links {
     );
     const { active } = this.#state;
     const follower = this.#state.down?.from;
-    // The chain waits for who counts in it: such a one is fed as fast as it takes. So is the second one, before anything else.
+    // The chain waits for who counts in it: such a one is fed as fast as it takes. So is the second one, before anything
+    // else. A snapshot always goes with rests.
     const isAwaited =
       active === undefined ||
       !follower ||
       countsIn(active, follower) ||
       servingOf(active).length < 2;
-    const pace = isAwaited ? undefined : new Pace(this.#clock, this.#catchUpShare);
-    const snapshot =
-      common === undefined
-        ? new SnapshotFeed(forwarder, this.#log, pace ?? new Pace(this.#clock, this.#catchUpShare))
-        : undefined;
+    const paced = new Pace(this.#clock, this.#catchUpShare);
+    const pace = isAwaited && common !== undefined ? undefined : paced;
     this.#down = { link, forwarder, pace };
-    const fed = snapshot?.run(first) ?? forwarder.run(this.#log, first, common ?? origin, pace);
+    const fed =
+      common === undefined
+        ? new SnapshotFeed(forwarder, this.#log, paced).run(first)
+        : forwarder.run(this.#log, first, common, pace);
     fed.catch((error: unknown) => {
       this.#dropFollower(link, `its log can't be read: ${String(error)}`);
       this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });

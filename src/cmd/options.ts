@@ -26,6 +26,14 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
+function part(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`${least} to ${most} is wanted.`);
+  };
+}
+
 export function hostPort(text: string): string {
   const colon = text.lastIndexOf(':');
   const port = Number(text.slice(colon + 1));
@@ -106,13 +114,7 @@ export function addTimingFlags(command: Command): Command {
     )
     .addOption(
       flag('--drift <part>', 'bound on the drift between two clocks')
-        .argParser((text) => {
-          const value = Number(text);
-          if (!(value >= 0 && value <= 0.2)) {
-            throw new InvalidArgumentError('0 to 0.2 is wanted.');
-          }
-          return value;
-        })
+        .argParser(part(0, 0.2))
         .default(timingDefault.drift),
     )
     .addOption(
@@ -151,11 +153,7 @@ export function addCompareFlags(command: Command): Command {
     )
     .addOption(
       flag('--compare-share <part>', 'part of the time that comparing states takes; 0: never')
-        .argParser((text) => {
-          const value = Number(text);
-          if (!(value >= 0 && value <= 1)) throw new InvalidArgumentError('0 to 1 is wanted.');
-          return value;
-        })
+        .argParser(part(0, 1))
         .default(comparePaceDefault.share),
     );
 }
@@ -226,12 +224,7 @@ export function addCompactionFlags(command: Command): Command {
     )
     .addOption(
       flag('--compaction-share <part>', 'of the time that goes into snapshots beside the writes')
-        .argParser((text) => {
-          const value = Number(text);
-          if (!(value >= 0.01 && value <= 1))
-            throw new InvalidArgumentError('0.01 to 1 is wanted.');
-          return value;
-        })
+        .argParser(part(0.01, 1))
         .default(compactionShareDefault),
     );
 }

@@ -1,3 +1,4 @@
+import { fromMapKey, toMapKey } from '../base/bytes.js';
 import { type Clock, pause } from '../base/clock.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 
@@ -53,7 +54,7 @@ export class MemoryEngine implements StorageEngine {
 
   async get(key: Uint8Array): Promise<Uint8Array | undefined> {
     // As it was when it was asked for.
-    const found = await this.#unlessCrashed(() => this.#values.get(text(key)));
+    const found = await this.#unlessCrashed(() => this.#values.get(toMapKey(key)));
     const milliseconds = this.#options.readMs?.() ?? 0;
     if (milliseconds > 0) await this.#delay(milliseconds);
     return this.#unlessCrashed(() => found);
@@ -62,7 +63,7 @@ export class MemoryEngine implements StorageEngine {
   write(ops: readonly WriteOp[], { sync }: { readonly sync: boolean }): Promise<void> {
     if (this.#crashed) return never();
     const changes = ops.map((op) => ({
-      key: text(op.key),
+      key: toMapKey(op.key),
       value: op.type === 'put' ? new Uint8Array(op.value) : undefined,
     }));
     for (const change of changes) this.#apply(change);
@@ -82,15 +83,15 @@ export class MemoryEngine implements StorageEngine {
   }
 
   async *scan(range: ScanRange): AsyncIterable<readonly [Uint8Array, Uint8Array]> {
-    const from = lowerBound(this.#keys, text(range.gte));
-    const to = lowerBound(this.#keys, text(range.lt));
+    const from = lowerBound(this.#keys, toMapKey(range.gte));
+    const to = lowerBound(this.#keys, toMapKey(range.lt));
     const keys = this.#keys.slice(from, to);
     if (range.reverse === true) keys.reverse();
     // As RocksDB's iterators: what stands there when the scan begins.
     const found = keys.slice(0, range.limit).map((key) => [key, this.#values.get(key)] as const);
     for (const [key, value] of found) {
       await this.#unlessCrashed(() => undefined);
-      if (value !== undefined) yield [bytes(key), value];
+      if (value !== undefined) yield [fromMapKey(key), value];
     }
   }
 
@@ -163,35 +164,35 @@ export class MemoryEngine implements StorageEngine {
 
   /** Keys that a crash would leave, in order. */
   get durableKeys(): readonly Uint8Array[] {
-    return [...this.#durable.keys()].sort().map(bytes);
+    return [...this.#durable.keys()].sort().map(fromMapKey);
   }
 
   /** Damage: changes one byte of a stored value; false where there is none. */
   flipByte(key: Uint8Array, at: number): boolean {
-    const value = this.#values.get(text(key));
+    const value = this.#values.get(toMapKey(key));
     if (value === undefined) return false;
     const damaged = new Uint8Array(value);
     damaged[at] = (damaged[at] ?? 0) ^ 0xff;
-    this.#values.set(text(key), damaged);
-    this.#durable.set(text(key), damaged);
+    this.#values.set(toMapKey(key), damaged);
+    this.#durable.set(toMapKey(key), damaged);
     return true;
   }
 
   /** Damage that no checksum sees: another value, synced. */
   replace(key: Uint8Array, value: Uint8Array): void {
-    this.#apply({ key: text(key), value });
-    this.#durable.set(text(key), value);
+    this.#apply({ key: toMapKey(key), value });
+    this.#durable.set(toMapKey(key), value);
   }
 
   /** What stands there now, synced or not. */
   peek(key: Uint8Array): Uint8Array | undefined {
-    return this.#values.get(text(key));
+    return this.#values.get(toMapKey(key));
   }
 
   /** Damage: a hole in synced data. */
   lose(key: Uint8Array): void {
-    this.#apply({ key: text(key), value: undefined });
-    this.#durable.delete(text(key));
+    this.#apply({ key: toMapKey(key), value: undefined });
+    this.#durable.delete(toMapKey(key));
   }
 
   #apply({ key, value }: Change): void {
@@ -238,14 +239,6 @@ export class MemoryEngine implements StorageEngine {
 
 function never<T>(): Promise<T> {
   return new Promise(() => undefined);
-}
-
-function text(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString('latin1');
-}
-
-function bytes(key: string): Uint8Array {
-  return new Uint8Array(Buffer.from(key, 'latin1'));
 }
 
 function lowerBound(keys: readonly string[], key: string): number {

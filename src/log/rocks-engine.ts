@@ -1,7 +1,7 @@
 import { constants, type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import rocksdb, { type RocksDatabase, type RocksIterator } from 'rocksdb';
-import { fromHex, noBytes, toHex } from '../base/bytes.js';
+import { asBuffer, fromHex, noBytes, toHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
 
@@ -83,7 +83,7 @@ export class RocksEngine implements StorageEngine {
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return;
-      this.#db.get(view(key), { asBuffer: true }, (error, value) => {
+      this.#db.get(asBuffer(key), { asBuffer: true }, (error, value) => {
         if (!error) resolve(value);
         else if (/notfound/i.test(error.message)) resolve(undefined);
         else reject(damaged(error));
@@ -95,8 +95,8 @@ export class RocksEngine implements StorageEngine {
     return new Promise((resolve, reject) => {
       const batch = this.#db.batch();
       for (const op of ops) {
-        if (op.type === 'put') batch.put(view(op.key), view(op.value));
-        else batch.del(view(op.key));
+        if (op.type === 'put') batch.put(asBuffer(op.key), asBuffer(op.value));
+        else batch.del(asBuffer(op.key));
       }
       this.#open += 1;
       batch.write({ sync: options.sync }, (error) => {
@@ -109,8 +109,8 @@ export class RocksEngine implements StorageEngine {
 
   async *scan(range: ScanRange): AsyncIterable<readonly [Uint8Array, Uint8Array]> {
     const iterator = this.#db.iterator({
-      gte: view(range.gte),
-      lt: view(range.lt),
+      gte: asBuffer(range.gte),
+      lt: asBuffer(range.lt),
       reverse: range.reverse ?? false,
       limit: range.limit ?? -1,
       keyAsBuffer: true,
@@ -207,11 +207,6 @@ function next(iterator: RocksIterator): Promise<readonly [Uint8Array, Uint8Array
       else resolve(key === undefined || value === undefined ? undefined : [key, value]);
     });
   });
-}
-
-function view(bytes: Uint8Array): Buffer {
-  if (bytes instanceof Buffer) return bytes;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function damaged(error: Error): KeychainError {

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Clock } from '../base/clock.js';
+import { afterArrivals, type Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { errorJson, httpStatusOf } from './json.js';
 import { type HttpReply, type Route, type RouteContext, routes } from './routes.js';
@@ -63,17 +63,13 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
 function closed(server: Server, clock: Clock): Promise<void> {
   return new Promise((resolve) => {
     const cancel = clock.after(drainMs, () => server.closeAllConnections());
-    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first. The second
-    // turn is the one that has looked for new ones after this call.
-    clock.soon(() =>
-      clock.soon(() => {
-        server.close(() => {
-          cancel();
-          resolve();
-        });
-        server.closeIdleConnections();
-      }),
-    );
+    afterArrivals(clock, () => {
+      server.close(() => {
+        cancel();
+        resolve();
+      });
+      server.closeIdleConnections();
+    });
   });
 }
 

@@ -1,4 +1,4 @@
-import { fromHex } from '../base/bytes.js';
+import { asBuffer, fromHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
@@ -65,7 +65,7 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 export function jsonObject(body: Uint8Array): JsonObject {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString());
+    parsed = JSON.parse(asBuffer(body).toString());
   } catch (error) {
     throw new KeychainError('BAD_REQUEST', 'body: it is not JSON', { field: 'body' }, error);
   }

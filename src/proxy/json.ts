@@ -1,3 +1,4 @@
+import { asBuffer } from '../base/bytes.js';
 import { httpNumber, type KeychainError, statusNumber } from '../base/errors.js';
 import {
   type ClusterStatusResponse,
@@ -33,7 +34,7 @@ function servedJson(served: Served | undefined): string {
 }
 
 function toBase64(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
+  return asBuffer(bytes).toString('base64');
 }
 
 /** Standard or URL-safe base64, padded or not, as proto3 JSON takes it; undefined where it is neither. */

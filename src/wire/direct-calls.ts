@@ -292,20 +292,22 @@ function expired(call: DirectCall): void {
 }
 
 const noHead = new Uint8Array(frameHeadBytes);
-function encodedResult(result: Exclude<Result, { $case: 'error' }>, head: Uint8Array): Uint8Array {
+
+/** Behind room for its head. */
+function encodedResult(result: Exclude<Result, { $case: 'error' }>): Uint8Array {
   switch (result.$case) {
     case 'get':
-      return encoded(GetResponse, result.value, head);
+      return encoded(GetResponse, result.value, noHead);
     case 'put':
-      return encoded(PutResponse, result.value, head);
+      return encoded(PutResponse, result.value, noHead);
     case 'delete':
-      return encoded(DeleteResponse, result.value, head);
+      return encoded(DeleteResponse, result.value, noHead);
   }
 }
 
 /** The response message of a result behind its head, made in one piece. */
 function frameOf(result: Exclude<Result, { $case: 'error' }>): Uint8Array {
-  const frame = encodedResult(result, noHead);
+  const frame = encodedResult(result);
   const bytes = frame.byteLength - frameHeadBytes;
   frame[1] = bytes >>> 24;
   frame[2] = bytes >>> 16;

@@ -5,6 +5,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
+import { afterArrivals, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
 import type { DirectCalls } from './direct-calls.js';
@@ -100,15 +101,11 @@ function shutDown(server: Server): Promise<void> {
       server.forceShutdown();
       resolve();
     }, drainMs);
-    // A connection that the kernel has taken and nobody here has seen would be reset: all are seen first. The second
-    // turn is the one that has looked for new ones after this call.
-    setImmediate(() =>
-      setImmediate(() => {
-        server.tryShutdown(() => {
-          clearTimeout(timer);
-          resolve();
-        });
-      }),
-    );
+    afterArrivals(systemClock, () => {
+      server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   });
 }

@@ -189,8 +189,8 @@ async function* merged(
   a: LogFolder,
   b: LogFolder,
 ): AsyncGenerator<readonly [Uint8Array, Uint8Array | undefined, Uint8Array | undefined]> {
-  const left = a.records(objectPrefix)[Symbol.asyncIterator]();
-  const right = b.records(objectPrefix)[Symbol.asyncIterator]();
+  const left = a.scan(objectPrefix)[Symbol.asyncIterator]();
+  const right = b.scan(objectPrefix)[Symbol.asyncIterator]();
   let one: IteratorResult<Stored> = await left.next();
   let other: IteratorResult<Stored> = await right.next();
   while (one.done !== true || other.done !== true) {

@@ -110,7 +110,7 @@ async function hopOf(folder: LogFolder, end: EntryId): Promise<HopRecord | undef
 
 async function byTrace(folder: LogFolder, traceId: string): Promise<readonly Passed[] | string> {
   const passed: Passed[] = [];
-  for await (const [, value] of folder.records(hopPrefix)) {
+  for await (const [, value] of folder.scan(hopPrefix)) {
     const hop = HopRecord.decode(value);
     const block = await folder.blockOf(hop.end?.index ?? 0);
     if (block === undefined || block.end.generation !== hop.end?.generation) continue;

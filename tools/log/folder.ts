@@ -133,14 +133,7 @@ export class LogFolder {
   }
 
   /** Checked records; throws CORRUPT at the first that is damaged. */
-  scan(
-    prefix: Uint8Array,
-    through = prefix,
-  ): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {
-    return this.records(prefix, through);
-  }
-
-  async *records(
+  async *scan(
     prefix: Uint8Array,
     through = prefix,
   ): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]> {

@@ -45,10 +45,18 @@ export async function stopAll(): Promise<void> {
   await Promise.allSettled(all.map(async (starting) => (await starting).stop()));
 }
 
+/** Our cluster, with the Node and the workers of a run. */
+export function ownCluster(
+  { node, workers }: Settings,
+  more: Partial<Parameters<typeof Keychaindb.start>[0]> = {},
+): Promise<Keychaindb> {
+  return kept(Keychaindb.start({ execPath: node, workers, ...more }));
+}
+
 /** Starts all, and writes every key into those that keep any. */
 export async function contenders(settings: Settings): Promise<Contenders> {
-  const { node, workers, valueBytes, say } = settings;
-  const own = await kept(Keychaindb.start({ execPath: node, workers }));
+  const { node, valueBytes, say } = settings;
+  const own = await ownCluster(settings);
   const version = etcdVersion();
   if (version === undefined) say('there is no etcd on the PATH: it is left out');
   const etcd = version === undefined ? undefined : await kept(Etcd.start());

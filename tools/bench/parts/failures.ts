@@ -3,8 +3,7 @@ import { Load } from '../../lab/load.js';
 import { runTools } from '../generators/tool.js';
 import type { Found } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
-import { kept, released } from './contenders.js';
+import { ownCluster, released } from './contenders.js';
 
 /** Before anything is killed. */
 const settleMs = 1_500;
@@ -68,8 +67,8 @@ export function failoverGaps(text: string): readonly Gap[] {
 }
 
 /** All coordinators are killed under load: nothing may fail. And how long the cluster took to be ready. */
-export async function coordinators({ node, workers, seconds }: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: node, workers }));
+export async function coordinators(settings: Settings): Promise<Found> {
+  const own = await ownCluster(settings);
   const { lab } = own;
   try {
     const load = new Load({ clients: [lab.client()], readsPerSecond: 500, writesPerSecond: 100 });
@@ -77,7 +76,7 @@ export async function coordinators({ node, workers, seconds }: Settings): Promis
     load.start();
     await pause(settleMs);
     for (const { id } of lab.of('coordinator')) await lab.kill(id);
-    await pause(seconds * 1_000);
+    await pause(settings.seconds * 1_000);
     const report = await load.stop();
     const failed =
       report.failedReads.length + report.failedWrites.length + report.staleReads.length;

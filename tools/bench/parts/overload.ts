@@ -3,17 +3,16 @@ import { h2load } from '../generators/h2load.js';
 import { keyOf } from '../generators/keys.js';
 import { type Found, ms } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
 import { type Counts, protocolOf } from '../systems/system.js';
 import { difference } from '../trial.js';
-import { fill, freshValue, kept, planOf, released } from './contenders.js';
+import { fill, freshValue, ownCluster, planOf, released } from './contenders.js';
 
 /** Calls in flight: more than a proxy lets wait (8,192). */
 const inFlight = { connections: 100, streams: 100 } as const;
 
 /** More calls at once than a proxy takes: what it answers, how fast, and whether it is well right afterwards. */
 export async function overload(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
+  const own = await ownCluster(settings);
   try {
     const door = own.proxy;
     await fill(door, settings);

@@ -5,9 +5,9 @@ import { childrenOf } from '../../lab/usage.js';
 import { byFunction, byOwner, type CpuProfile } from '../cpu-profile.js';
 import type { Found } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
+import type { Keychaindb } from '../systems/keychaindb.js';
 import type { Trial } from '../trial.js';
-import { fill, httpRuns, kept, released, unaryReads, unaryWrites } from './contenders.js';
+import { fill, httpRuns, ownCluster, released, unaryReads, unaryWrites } from './contenders.js';
 
 const loads: Readonly<Record<string, (own: Keychaindb, settings: Settings) => Promise<Trial>>> = {
   'reads through the proxy': (own, settings) => unaryReads(own.proxy, settings),
@@ -28,9 +28,7 @@ export async function* profile(settings: Settings): AsyncGenerator<Found> {
     const dir = settings.profiles ?? (await mkdtemp(join(tmpdir(), 'keychaindb-profiles-')));
     try {
       const env = { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${dir}` };
-      const own = await kept(
-        Keychaindb.start({ execPath: settings.node, workers: settings.workers, env }),
-      );
+      const own = await ownCluster(settings, { env });
       await fill(own.proxy, { ...settings, keys: 500 });
       const done = await run(own, settings);
       const pids = new Map(

@@ -6,14 +6,13 @@ import { h2load } from '../generators/h2load.js';
 import { keyOf } from '../generators/keys.js';
 import { type Found, ms, ratio } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
 import { type Door, protocolOf } from '../systems/system.js';
-import { fill, freshValue, kept, planOf, released } from './contenders.js';
+import { fill, freshValue, ownCluster, planOf, released } from './contenders.js';
 
 /** What an empty node that syncs costs the writes of a chain of two, and how fast it catches up. */
 export async function sync(settings: Settings): Promise<Found> {
   const keys = settings.syncKeys;
-  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
+  const own = await ownCluster(settings);
   const { lab, proxy } = own;
   try {
     settings.say(`writing ${keys} keys`);
@@ -97,9 +96,7 @@ class WriteLoad {
 /** How long a node with so many keys takes to be back: its process killed, started, and answering. */
 export async function restart(settings: Settings): Promise<Found> {
   const keys = settings.restartKeys;
-  const own = await kept(
-    Keychaindb.start({ nodes: 1, execPath: settings.node, workers: settings.workers }),
-  );
+  const own = await ownCluster(settings, { nodes: 1 });
   const { lab, proxy } = own;
   try {
     settings.say(`writing ${keys} keys`);

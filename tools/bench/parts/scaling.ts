@@ -6,10 +6,10 @@ import { keyOf } from '../generators/keys.js';
 import { median } from '../median.js';
 import { type Figures, type Found, ms, ratio } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
+import type { Keychaindb } from '../systems/keychaindb.js';
 import { countsOf, type Door, metricsText, protocolOf } from '../systems/system.js';
 import { type Trial, trial } from '../trial.js';
-import { fill, freshValue, kept, planOf, released } from './contenders.js';
+import { fill, freshValue, ownCluster, planOf, released } from './contenders.js';
 
 /** CRAQ (Terrace & Freedman, USENIX ATC 2009), figure 5: medians for values of 500 bytes, operations a second. */
 const paper = {
@@ -103,9 +103,7 @@ function figuresOf(all: readonly Scaled[]): Figures {
 }
 
 async function scaled(length: Length, share: number, settings: Settings): Promise<Scaled> {
-  const own = await kept(
-    Keychaindb.start({ nodes: length, execPath: settings.node, workers: settings.workers }),
-  );
+  const own = await ownCluster(settings, { nodes: length });
   const nodes = own.lab.of('node');
   await fill(own.proxy, { ...settings, keys: 16 });
   const tail: Door = { ...own.nodes, grpc: own.nodes.grpc.slice(-1) };
@@ -229,7 +227,7 @@ const paperLatency = {
 } as const;
 
 async function latencies(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
+  const own = await ownCluster(settings);
   try {
     await fill(own.proxy, { ...settings, keys: 16 });
     const keys = { choice: 'one', count: 1 } as const;

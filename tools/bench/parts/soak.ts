@@ -5,9 +5,8 @@ import { median } from '../median.js';
 import { protocols } from '../protocols.js';
 import type { Found } from '../report.js';
 import type { Settings } from '../settings.js';
-import { Keychaindb } from '../systems/keychaindb.js';
 import { unary } from '../systems/system.js';
-import { fill, kept, planOf, released } from './contenders.js';
+import { fill, ownCluster, planOf, released } from './contenders.js';
 
 /** Growth from the second quarter to the last one up to which a process counts as flat: a part, and MB. */
 const flat = { part: 0.1, mb: 20 } as const;
@@ -15,7 +14,7 @@ const largeKey = 'soak/large';
 
 /** Memory of every process at saturation, while clients read nothing and others vanish. */
 export async function soak(settings: Settings): Promise<Found> {
-  const own = await kept(Keychaindb.start({ execPath: settings.node, workers: settings.workers }));
+  const own = await ownCluster(settings);
   const ends: End[] = [];
   try {
     await fill(own.proxy, settings);
