@@ -19,7 +19,7 @@ const viewedMax = 1.25;
 /**
  * Newest committed objects that were read or written lately, by map key. Two generations: what is used moves to the young
  * one; when that holds half of the bound it becomes the old one, and what nobody used since is forgotten. Never holds
- * anything older than the newest commit: whoever commits a key calls `keep`.
+ * anything older than the store: whoever stores a key calls `keep`, and what is committed and not stored is looked up before.
  */
 export class HotObjects {
   readonly #bytesMax: number;

@@ -20,7 +20,6 @@ import {
 import { BaseTally } from './base-tally.js';
 import type { ChainInput } from './inputs.js';
 import { rememberLedger, spansKey, watermarkKey } from './node-store.js';
-import type { Objects } from './objects.js';
 
 /** Records that one batch deletes while a store is emptied. */
 const deleteMax = 1_024;
@@ -31,7 +30,7 @@ const deleteMax = 1_024;
  */
 export class Installer {
   readonly #log: EventLog;
-  readonly #objects: Objects;
+  readonly #forget: () => void;
   readonly #give: (input: ChainInput) => void;
   readonly #now: () => number;
   readonly #raiseFormat: () => void;
@@ -42,16 +41,17 @@ export class Installer {
 
   constructor(options: {
     readonly log: EventLog;
-    readonly objects: Objects;
+    /** What was committed of the content before, and what is in memory of it, doesn't count any more. */
+    readonly forget: () => void;
     readonly give: (input: ChainInput) => void;
     readonly now: () => number;
     readonly raiseFormat: () => void;
     /** What came is no snapshot of a chain: this store can't be made whole. */
     readonly failed: (why: string) => void;
   }) {
-    const { log, objects, give, now, raiseFormat, failed } = options;
+    const { log, forget, give, now, raiseFormat, failed } = options;
     this.#log = log;
-    this.#objects = objects;
+    this.#forget = forget;
     this.#give = give;
     this.#now = now;
     this.#raiseFormat = raiseFormat;
@@ -72,7 +72,7 @@ export class Installer {
       { sync: true },
     );
     this.#log.reset(origin);
-    this.#objects.forgetAll();
+    this.#forget();
     this.#then(session, () => this.#empty(session));
   }
 

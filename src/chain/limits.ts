@@ -38,3 +38,6 @@ export const logBoundsDefault = { bytesMax: 256 << 20, entriesMax: Number.MAX_SA
 export const compactionShareDefault = 0.2;
 /** Bytes of the records of one chunk of a base. */
 export const chunkBytesMax = 256 << 10;
+/** Milliseconds that what is committed may wait to be stored, and bytes of it in memory. */
+export const storeDelayMs = 100;
+export const unstoredBytesMax = 2 << 20;

@@ -1,27 +1,16 @@
-import { fromMapKey, toMapKey } from '../base/bytes.js';
+import { toMapKey } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
-import { encoded } from '../base/message-writer.js';
 import { View } from '../gen/keychaindb/v1/coordinator.js';
 import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
 import type { WriteOp } from '../log/engine.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
-import {
-  blockKey,
-  blockPrefix,
-  metaKey,
-  outcomeKey,
-  parseOutcomeKey,
-  sessionKey,
-  sessionPrefix,
-} from '../log/keys.js';
+import { blockKey, blockPrefix, metaKey, parseOutcomeKey, sessionPrefix } from '../log/keys.js';
 import { incompleteKey, readBase, revisionOf } from './base.js';
-import { emptyLedger, type StoreChanges, stageBlock } from './fold.js';
+import { emptyLedger, stageBlock } from './fold.js';
 import type { Kept } from './kept.js';
-import type { KeyValue } from './messages.js';
-import type { Objects } from './objects.js';
 import type { Remembered } from './start.js';
-import type { Ledger, Session, StagedVersion } from './state.js';
+import type { Ledger, Session } from './state.js';
 
 /** Of what is committed here; written with the objects, in one batch. */
 export const watermarkKey = metaKey('watermark');
@@ -170,64 +159,4 @@ export function recordLeaseMax(leaseMs: number): readonly WriteOp[] {
 export function recordSpans(ledger: Ledger): readonly WriteOp[] {
   const value = LogSpans.encode({ spans: ledger.spans }).finish();
   return [{ type: 'put', key: names.spans, value }];
-}
-
-/**
- * Gathers what one step commits: one record a key, however often it was written; nothing for an outcome that came and went.
- * What is new stands together, and what goes, as both are in order of their keys: the engine is faster so.
- */
-export class CommitChanges implements StoreChanges {
-  readonly #objects = new Map<string, { key: Uint8Array; found: KeyValue | undefined }>();
-  readonly #outcomes = new Map<string, WriteOp>();
-  readonly #forgotten = new Map<string, WriteOp>();
-  #others: WriteOp[] = [];
-
-  object(key: Uint8Array, version: StagedVersion): void {
-    const found =
-      version.value === undefined
-        ? undefined
-        : {
-            value: version.value,
-            createRevision: version.createRevision,
-            modRevision: version.revision,
-            version: version.version,
-          };
-    this.#objects.set(toMapKey(key), { key, found });
-  }
-
-  outcome(clientId: string, seq: number, outcome: Outcome | undefined): void {
-    const name = `${seq}/${clientId}`;
-    if (outcome === undefined && this.#outcomes.delete(name)) return;
-    const key = outcomeKey(fromMapKey(clientId), seq);
-    if (outcome === undefined) this.#forgotten.set(name, { type: 'del', key });
-    else this.#outcomes.set(name, { type: 'put', key, value: encoded(Outcome, outcome) });
-  }
-
-  session(clientId: string, session: Session | undefined): void {
-    const record: SessionRecord =
-      session === undefined
-        ? { answeredBelow: 1, lastAt: 0, expired: true }
-        : { answeredBelow: session.answeredBelow, lastAt: session.lastAt, expired: false };
-    const key = sessionKey(fromMapKey(clientId));
-    this.#others.push({ type: 'put', key, value: encoded(SessionRecord, record) });
-  }
-
-  /** Hands everything to the store with the new watermark, atomically, and starts anew. */
-  saveTo(objects: Objects, watermark: EntryId): void {
-    this.#others.push({
-      type: 'put',
-      key: names.watermark,
-      value: encoded(EntryId, watermark),
-    });
-    // One that was forgotten and came again stays.
-    for (const name of this.#outcomes.keys()) this.#forgotten.delete(name);
-    objects.save(
-      [...this.#objects.values()],
-      [...this.#outcomes.values(), ...this.#forgotten.values(), ...this.#others],
-    );
-    this.#objects.clear();
-    this.#outcomes.clear();
-    this.#forgotten.clear();
-    this.#others = [];
-  }
 }

@@ -8,30 +8,36 @@ import { objectKey } from '../log/keys.js';
 import { type Hot, HotObjects } from './hot-objects.js';
 import type { KeyValue } from './messages.js';
 
-interface Recent {
-  readonly found: KeyValue | undefined;
-  /** Number of the save that wrote it. */
-  readonly save: number;
+interface Unstored extends Hot {
+  readonly key: Uint8Array;
+}
+
+interface Recent extends Hot {
+  /** Number of the call that handed it over. */
+  readonly store: number;
 }
 
 /** Loads that began in the same generation, and what may be forgotten once they have ended. */
 interface Generation {
   loads: number;
-  readonly retired: { readonly key: string; readonly save: number }[];
+  readonly retired: { readonly key: string; readonly store: number }[];
 }
 
 /**
- * Committed objects: RocksDB, and before it the ones whose write isn't on the way out yet. A commit is
+ * Committed objects: RocksDB, and before it the ones that aren't written there yet. A commit is
  * visible here at once. `fresh` must be called in the step that uses the object: a commit may have come
- * between the load and the step, so what was saved stays in memory until every `hold` that began before
+ * between the load and the step, so what was stored stays in memory until every `hold` that began before
  * its write ended is over.
  */
 export class Objects {
   readonly #log: EventLog;
+  /** Committed, and not handed to the log. */
+  #unstored = new Map<string, Unstored>();
+  /** Handed to the log, and in the store perhaps. */
   readonly #recent = new Map<string, Recent>();
   readonly hot: HotObjects;
   #generations: Generation[] = [{ loads: 0, retired: [] }];
-  #saves = 0;
+  #stores = 0;
   /** Another one since the store's content was replaced: what was loaded of the one before isn't kept. */
   #content = 0;
 
@@ -39,10 +45,6 @@ export class Objects {
   constructor(log: EventLog, hotBytesMax: number) {
     this.#log = log;
     this.hot = new HotObjects(hotBytesMax);
-  }
-
-  get recentCount(): number {
-    return this.#recent.size;
   }
 
   /** Begins a span of loads; the answer ends it, after the step that used what was loaded. */
@@ -59,7 +61,7 @@ export class Objects {
   /** The newest committed object, where it is in memory. */
   peek(key: Uint8Array): Hot | undefined {
     const mapKey = toMapKey(key);
-    return this.#recent.get(mapKey) ?? this.hot.find(mapKey);
+    return this.#committed(mapKey) ?? this.hot.find(mapKey);
   }
 
   /** The newest committed object, or an older one: see `fresh`. Within a `hold`. */
@@ -69,31 +71,34 @@ export class Objects {
     const content = this.#content;
     const bytes = await this.#log.get(objectKey(key));
     const loaded = bytes === undefined ? undefined : decodeObject(bytes);
-    // A commit that came meanwhile is still among the recent ones: the caller's hold keeps it there.
+    // A commit that came meanwhile is not forgotten: the caller's hold keeps it.
     const mapKey = toMapKey(key);
-    if (content === this.#content && !this.#recent.has(mapKey)) this.hot.keep(mapKey, loaded);
+    if (content === this.#content && this.#committed(mapKey) === undefined) {
+      this.hot.keep(mapKey, loaded);
+    }
     return loaded;
   }
 
   /** The newest committed object now, given what a load of its key gave. */
   fresh(key: Uint8Array, loaded: KeyValue | undefined): KeyValue | undefined {
-    const recent = this.#recent.get(toMapKey(key));
-    return recent === undefined ? loaded : recent.found;
+    const committed = this.#committed(toMapKey(key));
+    return committed === undefined ? loaded : committed.found;
   }
 
-  /** A commit: visible at once, written with the next batch. */
-  save(
-    objects: readonly { readonly key: Uint8Array; readonly found: KeyValue | undefined }[],
-    others: readonly WriteOp[],
-  ): void {
-    this.#saves += 1;
-    const save = this.#saves;
+  /** A commit: visible at once. */
+  commit(key: Uint8Array, found: KeyValue | undefined): void {
+    this.#unstored.set(toMapKey(key), { key, found });
+  }
+
+  /** Hands what was committed since the last call to the log, with others, to be written in one batch. */
+  store(others: readonly WriteOp[]): void {
+    this.#stores += 1;
+    const store = this.#stores;
+    const stored = this.#unstored;
+    this.#unstored = new Map();
     const ops: WriteOp[] = [];
-    const keys: string[] = [];
-    for (const { key, found } of objects) {
-      const mapKey = toMapKey(key);
-      keys.push(mapKey);
-      this.#recent.set(mapKey, { found, save });
+    for (const [mapKey, { key, found }] of stored) {
+      this.#recent.set(mapKey, { found, store });
       this.hot.keep(mapKey, found);
       ops.push(
         found === undefined
@@ -102,20 +107,25 @@ export class Objects {
       );
     }
     this.#log.record([...ops, ...others], { sync: false });
-    void this.#log.settled().then(() => this.#retire(keys, save));
+    void this.#log.settled().then(() => this.#retire(stored.keys(), store));
   }
 
   /** Another content comes in the place of the store's, or has come: nothing that was there, or on its way, counts. */
   forgetAll(): void {
     this.#content += 1;
+    this.#unstored.clear();
     this.#recent.clear();
     this.hot.clear();
   }
 
-  #retire(keys: readonly string[], save: number): void {
+  #committed(mapKey: string): Hot | undefined {
+    return this.#unstored.get(mapKey) ?? this.#recent.get(mapKey);
+  }
+
+  #retire(keys: Iterable<string>, store: number): void {
     const generation = this.#generations.at(-1);
     if (generation === undefined) return;
-    for (const key of keys) generation.retired.push({ key, save });
+    for (const key of keys) generation.retired.push({ key, store });
     this.#generations.push({ loads: 0, retired: [] });
     this.#forget();
   }
@@ -125,8 +135,8 @@ export class Objects {
       const [oldest] = this.#generations;
       if (oldest === undefined || oldest.loads > 0 || this.#generations.length === 1) return;
       this.#generations.shift();
-      for (const { key, save } of oldest.retired) {
-        if (this.#recent.get(key)?.save === save) this.#recent.delete(key);
+      for (const { key, store } of oldest.retired) {
+        if (this.#recent.get(key)?.store === store) this.#recent.delete(key);
       }
     }
   }

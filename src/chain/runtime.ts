@@ -20,6 +20,7 @@ import type { EventLog, LogBlock } from '../log/event-log.js';
 import { isSampled } from '../telemetry/trace-context.js';
 import type { Acceptor } from '../wire/channel.js';
 import { validateOperation } from '../wire/validate.js';
+import { CommitChanges } from './commit-changes.js';
 import { Compaction, compactionDefault } from './compaction.js';
 import { comparePaceDefault } from './comparison.js';
 import { step } from './core.js';
@@ -35,7 +36,7 @@ import { Installer } from './install.js';
 import { Links } from './links.js';
 import { NodeMeter } from './meter.js';
 import type { NodeHandle, NodeOptions, Removal } from './node.js';
-import { CommitChanges, recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
+import { recordLeaseMax, recordSeen, recordSpans, remember } from './node-store.js';
 import { Objects } from './objects.js';
 import { Peers } from './peers.js';
 import { Pending } from './pending.js';
@@ -63,9 +64,9 @@ class NodeRuntime implements NodeHandle {
   readonly #log: EventLog;
   readonly #inbox = new Subject<ChainInput>();
   readonly #events = new Subject<ChainEvent>();
-  readonly #changes = new CommitChanges();
   readonly #diskWait = new DiskWait();
   readonly #objects: Objects;
+  readonly #changes: CommitChanges;
   readonly #pending: Pending;
   readonly #requests: Requests;
   readonly #peers: Peers;
@@ -105,6 +106,7 @@ class NodeRuntime implements NodeHandle {
       this.#onRemoved = resolve;
     });
     this.#objects = new Objects(log, options.objectCacheBytes ?? objectCacheBytesDefault);
+    this.#changes = new CommitChanges(this.#objects);
     const telemetry = options.telemetry ?? { meter: new NodeMeter() };
     this.meter = telemetry.meter;
     this.meter.incarnations += 1;
@@ -125,7 +127,7 @@ class NodeRuntime implements NodeHandle {
     });
     this.#installer = new Installer({
       log,
-      objects: this.#objects,
+      forget: () => this.#changes.forgetAll(),
       give,
       now: () => clock.monotonic(),
       raiseFormat: () => compaction.raiseFormat?.(),
@@ -257,7 +259,7 @@ class NodeRuntime implements NodeHandle {
         this.#log.record(recordSpans(ledger), { sync: true });
         return false;
       case 'Committed':
-        this.#changes.saveTo(this.#objects, event.through);
+        this.#changes.committed(event.through, this.#clock.monotonic());
         return false;
       case 'LeaseLimitRaised':
         this.#log.record(recordLeaseMax(event.leaseMs), { sync: true });
@@ -274,7 +276,7 @@ class NodeRuntime implements NodeHandle {
         return false;
       case 'SnapshotInstalled':
         // What was read of the store meanwhile was a part of it.
-        this.#objects.forgetAll();
+        this.#changes.forgetAll();
         return false;
       case 'Activated':
         this.#peers.keepOnly(new Set(everyoneIn(event.view).map((m) => m.address)));
@@ -384,6 +386,7 @@ class NodeRuntime implements NodeHandle {
   #tick(): void {
     const now = this.#clock.monotonic();
     this.#diskWait.look(this.#log, now);
+    this.#changes.look(now);
     this.#give({ type: 'Ticked', now, wall: this.#clock.wall() });
     this.#pending.expire(now);
     this.#compaction.look();
@@ -454,7 +457,12 @@ class NodeRuntime implements NodeHandle {
     this.#requests.take(taken, now);
   }
 
-  inspect(hash: boolean): Promise<InspectResponse> {
+  async inspect(hash: boolean): Promise<InspectResponse> {
+    if (hash) {
+      // The hash is of the store: of what is committed by now.
+      this.#changes.store();
+      await this.#log.settled();
+    }
     const { requests } = this.meter;
     const now = this.#clock.monotonic();
     return inspect(this.state, this.#log, this.#links.meter, requests, hash, now);
@@ -476,6 +484,7 @@ class NodeRuntime implements NodeHandle {
     for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
     this.#inbox.complete();
     this.#events.complete();
+    this.#changes.store();
     await Promise.all([this.#compaction.close(), this.#installer.close()]);
     await this.#log.settled();
   }

@@ -27,7 +27,8 @@ async function openObjects(cacheBytes: number) {
   const { log } = await openLog({ engine, fatal: (error) => t.fail(String(error)) });
   const objects = new Objects(log, cacheBytes);
   const commit = async (found: KeyValue | undefined): Promise<void> => {
-    objects.save([{ key, found }], []);
+    objects.commit(key, found);
+    objects.store([]);
     await log.settled();
     await Promise.resolve();
   };

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { noBytes } from '../../src/base/bytes.js';
+import { CommitChanges } from '../../src/chain/commit-changes.js';
 import { commitThrough, emptyLedger, stageBlock } from '../../src/chain/fold.js';
-import { CommitChanges } from '../../src/chain/node-store.js';
 import { Objects } from '../../src/chain/objects.js';
 import { StateChunk, stateEnd } from '../../src/chain/state-chunk.js';
 import { ChainRecord, type EntryId, type Envelope } from '../../src/gen/keychaindb/v1/log.js';
@@ -22,13 +22,12 @@ const fatal = (error: unknown): void => {
 class Store {
   readonly engine = new MemoryEngine();
   readonly ledger = emptyLedger();
-  readonly #changes = new CommitChanges();
   #log: EventLog | undefined;
-  #objects: Objects | undefined;
+  #changes: CommitChanges | undefined;
 
   async open(): Promise<this> {
     this.#log = (await openLog({ engine: this.engine, fatal })).log;
-    this.#objects = new Objects(this.#log, 0);
+    this.#changes = new CommitChanges(new Objects(this.#log, 0));
     return this;
   }
 
@@ -45,9 +44,10 @@ class Store {
   }
 
   commit(through: EntryId): void {
-    if (this.#objects === undefined) throw new Error('not open');
+    if (this.#changes === undefined) throw new Error('not open');
     commitThrough(this.ledger, through, this.#changes);
-    this.#changes.saveTo(this.#objects, through);
+    this.#changes.committed(through, 0);
+    this.#changes.store();
   }
 
   /** The key of one that is stored. */

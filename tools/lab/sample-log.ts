@@ -1,6 +1,7 @@
 import { toMapKey } from '../../src/base/bytes.js';
+import { CommitChanges } from '../../src/chain/commit-changes.js';
 import { commitThrough, emptyLedger, stageBlock } from '../../src/chain/fold.js';
-import { CommitChanges, recordSeen } from '../../src/chain/node-store.js';
+import { recordSeen } from '../../src/chain/node-store.js';
 import { Objects } from '../../src/chain/objects.js';
 import type { View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import { ChainRecord, type Envelope, type RequestId } from '../../src/gen/keychaindb/v1/log.js';
@@ -55,8 +56,7 @@ export async function writeSampleLog(dir: string, options: SampleOptions): Promi
   log.record(recordSeen(view), { sync: false });
   const random = new SeededRandom(seed);
   const ledger = emptyLedger();
-  const changes = new CommitChanges();
-  const objects = new Objects(log, 0);
+  const changes = new CommitChanges(new Objects(log, 0));
   const versions = new Map<string, { createRevision: number; version: number }>();
   let previous = origin;
   for (let done = 0; done < entries; ) {
@@ -71,7 +71,8 @@ export async function writeSampleLog(dir: string, options: SampleOptions): Promi
     stageBlock(ledger, block);
     commitThrough(ledger, block.end, changes);
     log.append([block]);
-    changes.saveTo(objects, block.end);
+    changes.committed(block.end, 0);
+    changes.store();
     previous = block.end;
     done += size;
     // Many blocks in one batch: a sync each would take its time.
