@@ -238,6 +238,7 @@ export function onPredecessorSaid(
     if (message.common === undefined) return;
     if (!reconcile(turn, message.common, message.syncedThrough ?? origin)) return;
   }
+  const before = syncedThrough(state).index;
   if (!take(turn, blocks)) return;
   const through = message.syncedThrough ?? origin;
   if (state.up !== undefined && through.index > state.up.syncedThrough.index) {
@@ -250,7 +251,7 @@ export function onPredecessorSaid(
       },
     );
     turn.emit({ type: 'UpSynced', through });
-    if (blocks.length === 0 && state.down !== undefined) {
+    if (state.down !== undefined && syncedThrough(state).index > before) {
       turn.effect({ type: 'refreshFollower', link: state.down.link });
     }
   }
@@ -289,7 +290,7 @@ function reconcile(turn: Turn, common: EntryId, through: EntryId): boolean {
     failCutWrites(turn, common.index);
   }
   turn.emit({ type: 'UpReconciled', syncedThrough: through });
-  turn.effect({ type: 'acknowledge', session: state.up.session });
+  turn.effect({ type: 'acknowledge', session: state.up.session, isAwaited: true });
   return true;
 }
 
@@ -351,7 +352,9 @@ export function onLogSynced(
   const before = syncedThrough(state).index;
   turn.emit({ type: 'Synced', through });
   if (state.up?.reconciled === true) {
-    turn.effect({ type: 'acknowledge', session: state.up.session });
+    // The tail hears of the syncs before it from above; it waits for what is behind it alone, which doesn't serve yet.
+    const isAwaited = state.active === undefined || !servesIn(state.active, state.self);
+    turn.effect({ type: 'acknowledge', session: state.up.session, isAwaited });
   }
   // The blocks went ahead of the sync; that they are on the disk follows them (R11).
   if (state.down !== undefined && syncedThrough(state).index > before) {

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.js';
+import type { Cancel, Clock } from '../base/clock.js';
 import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
@@ -7,6 +7,7 @@ import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
+import { acknowledgeDelayMs } from './limits.js';
 import { downMessage, upMessage } from './link.js';
 import { Pace } from './pace.js';
 import { SnapshotFeed } from './snapshot-feed.js';
@@ -43,7 +44,10 @@ export class Links {
   #nextLink = 1;
   #up: { readonly session: number; readonly channel: Channel<FollowUp> } | undefined;
   #acknowledging = false;
+  /** What is to be acknowledged has changed since it was sent; a commit may wait for it. */
   #unacknowledged = false;
+  #isAwaited = false;
+  #cancelDelay: Cancel | undefined;
   #down:
     | {
         readonly link: number;
@@ -101,7 +105,9 @@ export class Links {
         break;
       case 'acknowledge':
         this.#unacknowledged = true;
-        this.#acknowledge();
+        this.#isAwaited ||= effect.isAwaited;
+        if (this.#isAwaited) this.#acknowledge();
+        else this.#acknowledgeLater();
         break;
       case 'feed':
         this.#feed(effect.link, effect.first, effect.common);
@@ -173,6 +179,7 @@ export class Links {
     const message = this.#state.up?.session === up.session ? upMessage(this.#state) : undefined;
     if (message === undefined || up.channel.isClosed) return;
     this.#unacknowledged = false;
+    this.#isAwaited = false;
     this.#acknowledging = true;
     up.channel.send(message);
     if (message.message?.$case === 'ack') {
@@ -182,6 +189,15 @@ export class Links {
     void up.channel.drained().then(() => {
       if (this.#up !== up) return;
       this.#acknowledging = false;
+      if (this.#isAwaited) this.#acknowledge();
+    });
+  }
+
+  /** With the next commit, which most often comes soon. */
+  #acknowledgeLater(): void {
+    this.#cancelDelay ??= this.#clock.after(acknowledgeDelayMs, () => {
+      this.#cancelDelay = undefined;
+      this.#isAwaited = this.#unacknowledged;
       this.#acknowledge();
     });
   }
@@ -240,6 +256,7 @@ export class Links {
 
   close(): void {
     this.#stopFeeding();
+    this.#cancelDelay?.();
     this.#up?.channel.close('shutting down');
     this.#up = undefined;
     for (const channel of this.#accepted.values()) channel.close('shutting down');

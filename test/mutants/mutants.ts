@@ -835,6 +835,13 @@ const log: readonly Mutant[] = [
     'return this.#recent.get(mapKey);',
   ),
   one(
+    'what no commit waits for is never acknowledged alone',
+    'R7',
+    'chain/links.ts',
+    'this.#isAwaited = this.#unacknowledged;',
+    'this.#isAwaited = false;',
+  ),
+  one(
     'what was committed is stored over a snapshot that came in its place',
     'R17',
     'chain/install.ts',
