@@ -139,11 +139,18 @@ export class Metrics {
 
   /** When the first one asks: a process that is starting has other things to load. */
   async #load(): Promise<Registry> {
-    const { collectDefaultMetrics, Registry } = await import('prom-client');
+    const { collectDefaultMetrics, Counter, Registry } = await import('prom-client');
     const registry = new Registry();
     const { service, instance } = this.#own;
     registry.setDefaultLabels({ role: service.replace(/^keychaindb-/, ''), id: instance });
     collectDefaultMetrics({ register: registry });
+    // It counts from when it was loaded; the process has used this before.
+    const { user, system } = process.cpuUsage();
+    const before = { user_: user, system_: system, '': user + system };
+    for (const [kind, micros] of Object.entries(before)) {
+      const counter = registry.getSingleMetric(`process_cpu_${kind}seconds_total`);
+      if (counter instanceof Counter) counter.inc(micros / 1e6);
+    }
     // Gauges under names of counters, which promtool refuses; the ones without `_total` say it by type.
     for (const name of ['handles', 'requests', 'resources']) {
       registry.removeSingleMetric(`nodejs_active_${name}_total`);

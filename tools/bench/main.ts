@@ -19,7 +19,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '3' },
-    'warm-ups': { type: 'string', default: '2' },
+    'warm-ups': { type: 'string', default: '5' },
     seconds: { type: 'string', default: '3' },
     connections: { type: 'string', default: '6' },
     streams: { type: 'string', default: '16' },
