@@ -13,11 +13,14 @@ for (const name of readdirSync(dir)) {
   const made = readFileSync(dir + name, 'utf8');
   if (!made.includes(library)) throw new Error(`${name}: ts-proto's code isn't as we know it`);
   const text = made
+    // What is absent is one array for all: none of its bytes can be changed.
+    .replaceAll('new Uint8Array(0)', 'noBytes')
     .replaceAll(/longToNumber\(reader\.uint64\(\)\)/g, 'reader.uint64Number()')
     .replaceAll(/Buffer\.from\((\w+)\.encode\(value\)\.finish\(\)\)/g, 'encoded($1, value)')
     .replace(/\nfunction longToNumber[\s\S]*?\n}\n/, '');
   const writer = text.includes('encoded(') ? 'encoded, MessageWriter' : 'MessageWriter';
   const ours = [
+    ...(text.includes('noBytes') ? ['import { noBytes } from "../../../base/bytes.js";'] : []),
     'import { MessageReader as BinaryReader } from "../../../base/message-reader.js";',
     `import { ${writer} as BinaryWriter } from "../../../base/message-writer.js";`,
   ];

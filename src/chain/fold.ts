@@ -3,6 +3,7 @@ import { toMapKey } from '../base/bytes.js';
 import {
   ChainRecord,
   type EntryId,
+  type Envelope,
   type Outcome,
   type RequestId,
 } from '../gen/keychaindb/v1/log.js';
@@ -55,9 +56,7 @@ export function stageBlock(ledger: Ledger, block: LogBlock): void {
   for (const envelope of block.entries) {
     const { record } = ChainRecord.decode(envelope.payload);
     assert(record !== undefined, 'an entry has a record', { index: envelope.index });
-    const entry = { envelope, record };
-    entries.push(entry);
-    stageEntry(ledger, entry);
+    entries.push(stageEntry(ledger, envelope, record));
   }
   ledger.staged.push({
     previous: block.previous,
@@ -77,21 +76,25 @@ export function stageBlock(ledger: Ledger, block: LogBlock): void {
   ledger.last = block.end;
 }
 
-function stageEntry(ledger: Ledger, { envelope, record }: StagedEntry): void {
+function stageEntry(
+  ledger: Ledger,
+  envelope: Envelope,
+  record: StagedEntry['record'],
+): StagedEntry {
+  const { generation, index, request } = envelope;
   ledger.lastAt = Math.max(ledger.lastAt, envelope.at);
-  const version = versionOf(envelope.index, record);
-  if (version !== undefined) {
-    const key = toMapKey(version.key);
+  const written = versionOf(index, record);
+  const key = written === undefined ? undefined : toMapKey(written.key);
+  if (written !== undefined && key !== undefined) {
     const versions = ledger.dirty.get(key);
-    if (versions === undefined) ledger.dirty.set(key, [version.version]);
-    else versions.push(version.version);
+    if (versions === undefined) ledger.dirty.set(key, [written.version]);
+    else versions.push(written.version);
   }
-  if (envelope.request !== undefined) {
-    sessionOf(ledger, envelope.request).staged.set(envelope.request.seq, {
-      generation: envelope.generation,
-      index: envelope.index,
-    });
+  const client = request === undefined ? undefined : toMapKey(request.clientId);
+  if (request !== undefined && client !== undefined) {
+    sessionOf(ledger, client).staged.set(request.seq, { generation, index });
   }
+  return { envelope, record, key, client };
 }
 
 /** The key and version that a record writes; undefined for one that writes none. */
@@ -129,12 +132,11 @@ export function outcomeOf(id: EntryId, record: StagedEntry['record']): Outcome {
   };
 }
 
-function sessionOf(ledger: Ledger, request: RequestId): Session {
-  const key = toMapKey(request.clientId);
-  let session = ledger.sessions.get(key);
+function sessionOf(ledger: Ledger, client: string): Session {
+  let session = ledger.sessions.get(client);
   if (session === undefined) {
     session = { outcomes: new Map(), staged: new Map(), answeredBelow: 1, lastAt: 0 };
-    ledger.sessions.set(key, session);
+    ledger.sessions.set(client, session);
   }
   return session;
 }
@@ -163,10 +165,8 @@ export function cutSuffix(ledger: Ledger, after: EntryId): void {
   if (ledger.synced.index > after.index) ledger.synced = after;
 }
 
-function unstageEntry(ledger: Ledger, { envelope, record }: StagedEntry): void {
-  const version = versionOf(envelope.index, record);
-  if (version !== undefined) {
-    const key = toMapKey(version.key);
+function unstageEntry(ledger: Ledger, { envelope, key, client }: StagedEntry): void {
+  if (key !== undefined) {
     const versions = ledger.dirty.get(key);
     assert(versions?.at(-1)?.revision === envelope.index, 'the newest version is cut first', {
       index: envelope.index,
@@ -174,8 +174,7 @@ function unstageEntry(ledger: Ledger, { envelope, record }: StagedEntry): void {
     versions.pop();
     if (versions.length === 0) ledger.dirty.delete(key);
   }
-  if (envelope.request === undefined) return;
-  const client = toMapKey(envelope.request.clientId);
+  if (envelope.request === undefined || client === undefined) return;
   const session = ledger.sessions.get(client);
   assert(session !== undefined, 'a staged request has a session', { index: envelope.index });
   session.staged.delete(envelope.request.seq);
@@ -211,22 +210,16 @@ export function commitThrough(
 
 function commitBlock(ledger: Ledger, block: StagedBlock, changes: StoreChanges): void {
   const touched = new Set<string>();
-  for (const { envelope, record } of block.entries) {
-    const version = versionOf(envelope.index, record);
-    if (version !== undefined) {
-      const key = toMapKey(version.key);
-      const versions = ledger.dirty.get(key);
-      assert(versions?.[0]?.revision === envelope.index, 'versions are committed in order', {
-        index: envelope.index,
-      });
-      if (versions.length === 1) ledger.dirty.delete(key);
-      else versions.shift();
-      changes.object(version.key, version.version);
+  for (const entry of block.entries) {
+    const { envelope, record, key, client } = entry;
+    if (key !== undefined && (record.$case === 'put' || record.$case === 'delete')) {
+      changes.object(record.value.key, commitVersion(ledger, key, envelope.index));
     } else if (record.$case === 'sessionsExpired') {
       for (const id of record.value.clientIds) expire(ledger, toMapKey(id), changes);
     }
-    if (envelope.request !== undefined) {
-      touched.add(recordOutcome(ledger, envelope.request, { envelope, record }, changes));
+    if (envelope.request !== undefined && client !== undefined) {
+      recordOutcome(ledger, client, envelope.request, entry, changes);
+      touched.add(client);
     }
   }
   for (const client of touched) changes.session(client, ledger.sessions.get(client));
@@ -235,14 +228,24 @@ function commitBlock(ledger: Ledger, block: StagedBlock, changes: StoreChanges):
   ledger.watermark = block.end;
 }
 
+/** The oldest version of a key isn't above the watermark any more. */
+function commitVersion(ledger: Ledger, key: string, index: number): StagedVersion {
+  const versions = ledger.dirty.get(key);
+  const version = versions?.[0];
+  assert(version?.revision === index, 'versions are committed in order', { index });
+  if (versions?.length === 1) ledger.dirty.delete(key);
+  else versions?.shift();
+  return version;
+}
+
 function recordOutcome(
   ledger: Ledger,
+  client: string,
   request: RequestId,
   { envelope, record }: StagedEntry,
   changes: StoreChanges,
-): string {
-  const client = toMapKey(request.clientId);
-  const session = sessionOf(ledger, request);
+): void {
+  const session = sessionOf(ledger, client);
   assert(!session.outcomes.has(request.seq), 'a request is committed at most once', {
     seq: request.seq,
     index: envelope.index,
@@ -261,7 +264,6 @@ function recordOutcome(
       changes.outcome(client, seq, undefined);
     }
   }
-  return client;
 }
 
 function expire(ledger: Ledger, client: string, changes: StoreChanges): void {

@@ -25,6 +25,10 @@ export interface NodeTiming {
 export interface StagedEntry {
   readonly envelope: Envelope;
   readonly record: NonNullable<ChainRecord['record']>;
+  /** Of what it writes, as in `dirty`; undefined: it writes no key. */
+  readonly key: string | undefined;
+  /** Whose request it is, as in `sessions`; undefined: nobody's. */
+  readonly client: string | undefined;
 }
 
 export interface StagedBlock {

@@ -2,6 +2,7 @@
 // source: keychaindb/v1/chain.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
@@ -1098,7 +1099,7 @@ export const WatermarkAnswer: MessageFns<WatermarkAnswer> = {
 };
 
 function createBaseStateQuery(): StateQuery {
-  return { nonce: 0, from: new Uint8Array(0), to: new Uint8Array(0), atLeast: undefined };
+  return { nonce: 0, from: noBytes, to: noBytes, atLeast: undefined };
 }
 
 export const StateQuery: MessageFns<StateQuery> = {
@@ -1177,7 +1178,7 @@ export const StateQuery: MessageFns<StateQuery> = {
 };
 
 function createBaseStateAnswer(): StateAnswer {
-  return { nonce: 0, at: undefined, to: new Uint8Array(0), hash: "" };
+  return { nonce: 0, at: undefined, to: noBytes, hash: "" };
 }
 
 export const StateAnswer: MessageFns<StateAnswer> = {

@@ -2,6 +2,7 @@
 // source: keychaindb/v1/coordinator.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
@@ -449,7 +450,7 @@ function createBaseMember(): Member {
     incarnation: 0,
     address: "",
     state: 0,
-    storeId: new Uint8Array(0),
+    storeId: noBytes,
     since: 0,
     drained: false,
     spare: false,
@@ -588,7 +589,7 @@ export const Member: MessageFns<Member> = {
 };
 
 function createBaseView(): View {
-  return { chainId: 0, epoch: 0, lineage: 0, clusterId: new Uint8Array(0), members: [], others: [], length: 0 };
+  return { chainId: 0, epoch: 0, lineage: 0, clusterId: noBytes, members: [], others: [], length: 0 };
 }
 
 export const View: MessageFns<View> = {
@@ -2499,7 +2500,7 @@ export const SnapshotClusterRequest: MessageFns<SnapshotClusterRequest> = {
 };
 
 function createBaseSnapshotClusterResponse(): SnapshotClusterResponse {
-  return { snapshot: undefined, clusterId: new Uint8Array(0) };
+  return { snapshot: undefined, clusterId: noBytes };
 }
 
 export const SnapshotClusterResponse: MessageFns<SnapshotClusterResponse> = {
@@ -2593,11 +2594,11 @@ export const WatchViewsRequest: MessageFns<WatchViewsRequest> = {
 function createBaseNodeHeartbeat(): NodeHeartbeat {
   return {
     chainId: 0,
-    clusterId: new Uint8Array(0),
+    clusterId: noBytes,
     lineage: 0,
     id: "",
     incarnation: 0,
-    storeId: new Uint8Array(0),
+    storeId: noBytes,
     address: "",
     seenEpoch: 0,
     activeEpoch: 0,
@@ -2996,7 +2997,7 @@ export const JoinReport: MessageFns<JoinReport> = {
 function createBaseCoordinatorPush(): CoordinatorPush {
   return {
     view: undefined,
-    clusterId: new Uint8Array(0),
+    clusterId: noBytes,
     notice: "",
     gone: false,
     newestIncarnation: 0,
@@ -3238,7 +3239,7 @@ export const RegistryCommand: MessageFns<RegistryCommand> = {
 };
 
 function createBaseCreateCluster(): CreateCluster {
-  return { clusterId: new Uint8Array(0), chainId: 0 };
+  return { clusterId: noBytes, chainId: 0 };
 }
 
 export const CreateCluster: MessageFns<CreateCluster> = {
@@ -3295,7 +3296,7 @@ export const CreateCluster: MessageFns<CreateCluster> = {
 };
 
 function createBaseRegisterIncarnation(): RegisterIncarnation {
-  return { id: "", incarnation: 0, storeId: new Uint8Array(0), address: "", keepsPlace: false, process: 0 };
+  return { id: "", incarnation: 0, storeId: noBytes, address: "", keepsPlace: false, process: 0 };
 }
 
 export const RegisterIncarnation: MessageFns<RegisterIncarnation> = {

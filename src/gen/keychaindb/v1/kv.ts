@@ -2,6 +2,7 @@
 // source: keychaindb/v1/kv.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
@@ -206,7 +207,7 @@ export const Served: MessageFns<Served> = {
 };
 
 function createBaseGetRequest(): GetRequest {
-  return { key: new Uint8Array(0), node: "" };
+  return { key: noBytes, node: "" };
 }
 
 export const GetRequest: MessageFns<GetRequest> = {
@@ -263,7 +264,7 @@ export const GetRequest: MessageFns<GetRequest> = {
 };
 
 function createBaseGetResponse(): GetResponse {
-  return { value: new Uint8Array(0), revision: 0, createRevision: 0, version: 0, served: undefined };
+  return { value: noBytes, revision: 0, createRevision: 0, version: 0, served: undefined };
 }
 
 export const GetResponse: MessageFns<GetResponse> = {
@@ -353,7 +354,7 @@ export const GetResponse: MessageFns<GetResponse> = {
 };
 
 function createBasePutRequest(): PutRequest {
-  return { key: new Uint8Array(0), value: new Uint8Array(0), request: undefined };
+  return { key: noBytes, value: noBytes, request: undefined };
 }
 
 export const PutRequest: MessageFns<PutRequest> = {
@@ -478,7 +479,7 @@ export const PutResponse: MessageFns<PutResponse> = {
 };
 
 function createBaseDeleteRequest(): DeleteRequest {
-  return { key: new Uint8Array(0), request: undefined };
+  return { key: noBytes, request: undefined };
 }
 
 export const DeleteRequest: MessageFns<DeleteRequest> = {
@@ -603,7 +604,7 @@ export const DeleteResponse: MessageFns<DeleteResponse> = {
 };
 
 function createBaseOperation(): Operation {
-  return { id: 0, timeoutMs: 0, trace: new Uint8Array(0), operation: undefined };
+  return { id: 0, timeoutMs: 0, trace: noBytes, operation: undefined };
 }
 
 export const Operation: MessageFns<Operation> = {

@@ -2,6 +2,7 @@
 // source: keychaindb/v1/log.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 
@@ -216,7 +217,7 @@ export interface SnapshotRecord {
 }
 
 function createBaseRequestId(): RequestId {
-  return { clientId: new Uint8Array(0), seq: 0, answeredBelow: 0 };
+  return { clientId: noBytes, seq: 0, answeredBelow: 0 };
 }
 
 export const RequestId: MessageFns<RequestId> = {
@@ -346,8 +347,8 @@ function createBaseEnvelope(): Envelope {
     index: 0,
     at: 0,
     request: undefined,
-    trace: new Uint8Array(0),
-    payload: new Uint8Array(0),
+    trace: noBytes,
+    payload: noBytes,
     checksum: 0,
     isGroup: false,
   };
@@ -598,7 +599,7 @@ export const GroupMember: MessageFns<GroupMember> = {
 };
 
 function createBaseRaftSnapshot(): RaftSnapshot {
-  return { at: undefined, time: 0, group: undefined, state: new Uint8Array(0) };
+  return { at: undefined, time: 0, group: undefined, state: noBytes };
 }
 
 export const RaftSnapshot: MessageFns<RaftSnapshot> = {
@@ -826,7 +827,7 @@ export const ChainRecord: MessageFns<ChainRecord> = {
 };
 
 function createBasePutRecord(): PutRecord {
-  return { key: new Uint8Array(0), value: new Uint8Array(0), createRevision: 0, version: 0, lease: 0 };
+  return { key: noBytes, value: noBytes, createRevision: 0, version: 0, lease: 0 };
 }
 
 export const PutRecord: MessageFns<PutRecord> = {
@@ -916,7 +917,7 @@ export const PutRecord: MessageFns<PutRecord> = {
 };
 
 function createBaseDeleteRecord(): DeleteRecord {
-  return { key: new Uint8Array(0), existed: false };
+  return { key: noBytes, existed: false };
 }
 
 export const DeleteRecord: MessageFns<DeleteRecord> = {
@@ -1054,7 +1055,7 @@ export const Nothing: MessageFns<Nothing> = {
 };
 
 function createBaseStoredObject(): StoredObject {
-  return { value: new Uint8Array(0), createRevision: 0, modRevision: 0, version: 0, lease: 0 };
+  return { value: noBytes, createRevision: 0, modRevision: 0, version: 0, lease: 0 };
 }
 
 export const StoredObject: MessageFns<StoredObject> = {
@@ -1850,7 +1851,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
 };
 
 function createBaseSnapshotRecord(): SnapshotRecord {
-  return { key: new Uint8Array(0), value: new Uint8Array(0) };
+  return { key: noBytes, value: noBytes };
 }
 
 export const SnapshotRecord: MessageFns<SnapshotRecord> = {

@@ -2,6 +2,7 @@
 // source: keychaindb/v1/raft.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
@@ -128,7 +129,7 @@ export interface ProposalResult {
 }
 
 function createBaseRaftMessage(): RaftMessage {
-  return { from: "", to: "", term: 0, clusterId: new Uint8Array(0), message: undefined, address: "" };
+  return { from: "", to: "", term: 0, clusterId: noBytes, message: undefined, address: "" };
 }
 
 export const RaftMessage: MessageFns<RaftMessage> = {
@@ -865,7 +866,7 @@ export const Removed: MessageFns<Removed> = {
 };
 
 function createBaseProposal(): Proposal {
-  return { id: 0, request: undefined, payload: new Uint8Array(0), trace: new Uint8Array(0), change: undefined };
+  return { id: 0, request: undefined, payload: noBytes, trace: noBytes, change: undefined };
 }
 
 export const Proposal: MessageFns<Proposal> = {
@@ -1025,7 +1026,7 @@ export const GroupChange: MessageFns<GroupChange> = {
 };
 
 function createBaseProposalResult(): ProposalResult {
-  return { id: 0, reason: "", index: 0, result: new Uint8Array(0) };
+  return { id: 0, reason: "", index: 0, result: noBytes };
 }
 
 export const ProposalResult: MessageFns<ProposalResult> = {

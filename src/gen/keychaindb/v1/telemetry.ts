@@ -2,6 +2,7 @@
 // source: keychaindb/v1/telemetry.proto
 
 /* eslint-disable */
+import { noBytes } from "../../../base/bytes.js";
 import { MessageReader as BinaryReader } from "../../../base/message-reader.js";
 import { encoded, MessageWriter as BinaryWriter } from "../../../base/message-writer.js";
 import {
@@ -95,7 +96,7 @@ export interface SetLogLevelResponse {
 }
 
 function createBaseGetTraceRequest(): GetTraceRequest {
-  return { traceId: new Uint8Array(0), entry: undefined, request: undefined, keep: false };
+  return { traceId: noBytes, entry: undefined, request: undefined, keep: false };
 }
 
 export const GetTraceRequest: MessageFns<GetTraceRequest> = {
