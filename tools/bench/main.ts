@@ -27,7 +27,7 @@ const { values, positionals } = parseArgs({
     keys: { type: 'string', default: '10000' },
     workers: { type: 'string', default: '2' },
     node: { type: 'string', default: process.execPath },
-    share: { type: 'string', default: '0.1' },
+    share: { type: 'string', default: '0.2' },
     'soak-minutes': { type: 'string', default: '10' },
     'sync-keys': { type: 'string', default: '100000' },
     'restart-keys': { type: 'string', default: '1000000' },
@@ -69,10 +69,11 @@ await running;
 
 async function run(): Promise<void> {
   try {
-    await runParts(chosen(positionals, values.all), settings, (part) => {
+    const failed = await runParts(chosen(positionals, values.all), settings, (part) => {
       found.push(part);
       process.stdout.write(`${markdown(part)}\n`);
     });
+    if (failed.length > 0) process.exitCode = 1;
     if (values.markdown) process.stdout.write(markdown(goalTable(found)));
   } catch (error) {
     if (!isStopping) {

@@ -22,8 +22,9 @@ const shared: Readonly<Record<string, (on: Contenders, settings: Settings) => Se
   'http-writes': (on, settings) => http(on, settings, 'write'),
   'client-reads': (on, settings) => client(on, settings, 'read'),
   'client-writes': (on, settings) => client(on, settings, 'write'),
-  mixes,
-  sizes,
+  // What comes before has warmed the systems.
+  mixes: (on, settings) => mixes(on, { ...settings, warmUps: Math.min(1, settings.warmUps) }),
+  sizes: (on, settings) => sizes(on, { ...settings, warmUps: Math.min(1, settings.warmUps) }),
   latency,
 };
 
@@ -58,27 +59,38 @@ export function chosen(names: readonly string[], all: boolean): readonly string[
   return names.length === 0 ? byDefault : partNames.filter((name) => names.includes(name));
 }
 
-/** Runs parts one after the other; those on the same systems first. */
+/**
+ * Runs parts one after the other; those on the same systems first. One that fails leaves the others: it is told of, and
+ * named in the answer.
+ */
 export async function runParts(
   names: readonly string[],
   settings: Settings,
   show: (found: Found) => void,
-): Promise<void> {
-  const showAll = async (found: Several): Promise<void> => {
-    if (found instanceof Promise) show(await found);
-    else for await (const each of found) show(each);
+): Promise<readonly string[]> {
+  const failed: string[] = [];
+  const showAll = async (name: string, begin: () => Several): Promise<void> => {
+    try {
+      const found = begin();
+      if (found instanceof Promise) show(await found);
+      else for await (const each of found) show(each);
+    } catch (error) {
+      failed.push(name);
+      settings.say(`${name} failed: ${error instanceof Error ? error.stack : String(error)}`);
+    }
   };
   const together = names.filter((name) => name in shared);
   if (together.length > 0) {
     const on = await contenders(settings);
     for (const name of together) {
       const part = shared[name];
-      if (part !== undefined) await showAll(part(on, settings));
+      if (part !== undefined) await showAll(name, () => part(on, settings));
     }
     await stopAll();
   }
   for (const name of names) {
     const part = alone[name];
-    if (part !== undefined) await showAll(part(settings));
+    if (part !== undefined) await showAll(name, () => part(settings));
   }
+  return failed;
 }
