@@ -69,10 +69,12 @@ await running;
 
 async function run(): Promise<void> {
   try {
-    const failed = await runParts(chosen(positionals, values.all), settings, (part) => {
+    const show = (part: Found): void => {
       found.push(part);
       process.stdout.write(`${markdown(part)}\n`);
-    });
+    };
+    const parts = chosen(positionals, values.all);
+    const failed = await runParts(parts, settings, show, () => !isStopping);
     if (failed.length > 0) process.exitCode = 1;
     if (values.markdown) process.stdout.write(markdown(goalTable(found)));
   } catch (error) {

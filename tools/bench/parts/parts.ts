@@ -62,14 +62,17 @@ export function chosen(names: readonly string[], all: boolean): readonly string[
 /**
  * Runs parts one after the other; those on the same systems first. One that fails leaves the others: it is told of, and
  * named in the answer.
+ * @param goesOn false: nothing more is begun
  */
 export async function runParts(
   names: readonly string[],
   settings: Settings,
   show: (found: Found) => void,
+  goesOn: () => boolean,
 ): Promise<readonly string[]> {
   const failed: string[] = [];
   const showAll = async (name: string, begin: () => Several): Promise<void> => {
+    if (!goesOn()) return;
     try {
       const found = begin();
       if (found instanceof Promise) show(await found);
