@@ -37,6 +37,8 @@ const roomTests: Readonly<Record<string, readonly string[]>> = {
     'sim/snapshot.test.js',
     'chain/compare.test.js',
     'chain/state-chunk.test.js',
+    'chain/commit-changes.test.js',
+    'chain/objects.test.js',
   ],
   log: ['log/damage.test.js', 'log/data-folder.test.js', 'log/engine.test.js'],
   retry: ['retry/retry.test.js', 'retry/request-ids.test.js'],

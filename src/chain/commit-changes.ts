@@ -105,6 +105,12 @@ export class CommitChanges implements StoreChanges {
     this.#clear();
   }
 
+  /** Stores everything; resolves when what is committed by now can be read in the store. */
+  stored(): Promise<void> {
+    this.store();
+    return this.#objects.settled();
+  }
+
   /** Another content comes in the place of the store's, or has come: nothing of the one before counts. */
   forgetAll(): void {
     this.#objects.forgetAll();

@@ -109,11 +109,8 @@ export type ChainEffect =
       readonly hello: FollowUp;
     }
   | { readonly type: 'hangUpPredecessor'; readonly session: number; readonly why: string }
-  /**
-   * What this node acknowledges has changed: send it up, the newest state once the link is free. Where no commit waits for it,
-   * it may go with the next one.
-   */
-  | { readonly type: 'acknowledge'; readonly session: number; readonly isAwaited: boolean }
+  /** What this node acknowledges has changed: send it up, the newest state once the link is free. */
+  | { readonly type: 'acknowledge'; readonly session: number }
   /** Answers a hello, then streams the log after `common` on that link. */
   | {
       readonly type: 'feed';

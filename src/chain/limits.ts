@@ -17,8 +17,6 @@ export const sessionSilenceMs = 3_600_000;
 export const joinLagEntriesMax = 1_024;
 /** Unacknowledged bytes on one link before the sender waits. */
 export const linkWindowBytesMax = 16 << 20;
-/** Milliseconds that an acknowledgment which no commit waits for may wait for one that goes up anyway. */
-export const acknowledgeDelayMs = 20;
 /** Bytes of blocks in one link message; one block may be larger. */
 export const linkMessageBytesMax = 2 << 20;
 /** Bytes of blocks that a SYNCING member is fed between two rests. */

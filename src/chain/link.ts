@@ -228,6 +228,8 @@ export function onPredecessorSaid(
   if (message.session !== up.session || !isForMe(state, message.header)) return;
   turn.emit({ type: 'UpHeard', now });
   if (message.header.epoch !== active.epoch || !sameName(message.header.from, up.to)) return;
+  // Nothing, where the link is new: the follower may have heard less on the one before.
+  const before = syncedThrough(state).index;
   if (!up.reconciled) {
     const { snapshot } = message;
     if (snapshot !== undefined && up.install === undefined) beginInstall(turn, snapshot);
@@ -238,7 +240,6 @@ export function onPredecessorSaid(
     if (message.common === undefined) return;
     if (!reconcile(turn, message.common, message.syncedThrough ?? origin)) return;
   }
-  const before = syncedThrough(state).index;
   if (!take(turn, blocks)) return;
   const through = message.syncedThrough ?? origin;
   if (state.up !== undefined && through.index > state.up.syncedThrough.index) {
@@ -251,9 +252,9 @@ export function onPredecessorSaid(
       },
     );
     turn.emit({ type: 'UpSynced', through });
-    if (state.down !== undefined && syncedThrough(state).index > before) {
-      turn.effect({ type: 'refreshFollower', link: state.down.link });
-    }
+  }
+  if (state.down !== undefined && syncedThrough(state).index > before) {
+    turn.effect({ type: 'refreshFollower', link: state.down.link });
   }
   if (isTail(active, state.self)) {
     if (state.authorityAt === undefined) takeToken(turn);
@@ -290,7 +291,7 @@ function reconcile(turn: Turn, common: EntryId, through: EntryId): boolean {
     failCutWrites(turn, common.index);
   }
   turn.emit({ type: 'UpReconciled', syncedThrough: through });
-  turn.effect({ type: 'acknowledge', session: state.up.session, isAwaited: true });
+  turn.effect({ type: 'acknowledge', session: state.up.session });
   return true;
 }
 
@@ -352,9 +353,7 @@ export function onLogSynced(
   const before = syncedThrough(state).index;
   turn.emit({ type: 'Synced', through });
   if (state.up?.reconciled === true) {
-    // The tail hears of the syncs before it from above; it waits for what is behind it alone, which doesn't serve yet.
-    const isAwaited = state.active === undefined || !servesIn(state.active, state.self);
-    turn.effect({ type: 'acknowledge', session: state.up.session, isAwaited });
+    turn.effect({ type: 'acknowledge', session: state.up.session });
   }
   // The blocks went ahead of the sync; that they are on the disk follows them (R11).
   if (state.down !== undefined && syncedThrough(state).index > before) {

@@ -1,13 +1,12 @@
-import type { Cancel, Clock } from '../base/clock.js';
-import type { FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
+import type { Clock } from '../base/clock.js';
+import type { FollowAck, FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
-import type { EventLog, LogBlock } from '../log/event-log.js';
+import { type EventLog, type LogBlock, origin, sameEntry } from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
-import { acknowledgeDelayMs } from './limits.js';
 import { downMessage, upMessage } from './link.js';
 import { Pace } from './pace.js';
 import { SnapshotFeed } from './snapshot-feed.js';
@@ -44,10 +43,9 @@ export class Links {
   #nextLink = 1;
   #up: { readonly session: number; readonly channel: Channel<FollowUp> } | undefined;
   #acknowledging = false;
-  /** What is to be acknowledged has changed since it was sent; a commit may wait for it. */
   #unacknowledged = false;
-  #isAwaited = false;
-  #cancelDelay: Cancel | undefined;
+  /** What was acknowledged last on this link. */
+  #acknowledged: FollowAck | undefined;
   #down:
     | {
         readonly link: number;
@@ -105,9 +103,7 @@ export class Links {
         break;
       case 'acknowledge':
         this.#unacknowledged = true;
-        this.#isAwaited ||= effect.isAwaited;
-        if (this.#isAwaited) this.#acknowledge();
-        else this.#acknowledgeLater();
+        this.#acknowledge();
         break;
       case 'feed':
         this.#feed(effect.link, effect.first, effect.common);
@@ -146,6 +142,7 @@ export class Links {
     });
     this.#up = { session, channel };
     this.#acknowledging = false;
+    this.#acknowledged = undefined;
     channel.send(hello);
   }
 
@@ -179,25 +176,18 @@ export class Links {
     const message = this.#state.up?.session === up.session ? upMessage(this.#state) : undefined;
     if (message === undefined || up.channel.isClosed) return;
     this.#unacknowledged = false;
-    this.#isAwaited = false;
+    const ack = message.message?.$case === 'ack' ? message.message.value : undefined;
+    // One step may sync and commit: one message says both.
+    if (ack !== undefined && isSameAck(ack, this.#acknowledged)) return;
+    this.#acknowledged = ack;
     this.#acknowledging = true;
     up.channel.send(message);
-    if (message.message?.$case === 'ack') {
-      const { watermark } = message.message.value;
-      this.#hops.acknowledge(watermark?.index ?? 0, this.#clock.monotonic());
+    if (ack !== undefined) {
+      this.#hops.acknowledge(ack.watermark?.index ?? 0, this.#clock.monotonic());
     }
     void up.channel.drained().then(() => {
       if (this.#up !== up) return;
       this.#acknowledging = false;
-      if (this.#isAwaited) this.#acknowledge();
-    });
-  }
-
-  /** With the next commit, which most often comes soon. */
-  #acknowledgeLater(): void {
-    this.#cancelDelay ??= this.#clock.after(acknowledgeDelayMs, () => {
-      this.#cancelDelay = undefined;
-      this.#isAwaited = this.#unacknowledged;
       this.#acknowledge();
     });
   }
@@ -256,10 +246,18 @@ export class Links {
 
   close(): void {
     this.#stopFeeding();
-    this.#cancelDelay?.();
     this.#up?.channel.close('shutting down');
     this.#up = undefined;
     for (const channel of this.#accepted.values()) channel.close('shutting down');
     this.#accepted.clear();
   }
+}
+
+function isSameAck(ack: FollowAck, other: FollowAck | undefined): boolean {
+  return (
+    other !== undefined &&
+    sameEntry(ack.synced ?? origin, other.synced ?? origin) &&
+    sameEntry(ack.watermark ?? origin, other.watermark ?? origin) &&
+    ack.snapshotChunks === other.snapshotChunks
+  );
 }

@@ -110,6 +110,11 @@ export class Objects {
     void this.#log.settled().then(() => this.#retire(stored.keys(), store));
   }
 
+  /** Resolves when what was handed over can be read in the store. */
+  settled(): Promise<void> {
+    return this.#log.settled();
+  }
+
   /** Another content comes in the place of the store's, or has come: nothing that was there, or on its way, counts. */
   forgetAll(): void {
     this.#content += 1;

@@ -133,7 +133,11 @@ class NodeRuntime implements NodeHandle {
       raiseFormat: () => compaction.raiseFormat?.(),
       failed: (why) => this.#over({ wipe: true, why, above: 0 }),
     });
-    this.#scan = new StateScan(log, clock, compare, () => this.state.ledger.watermark, give);
+    const committed = {
+      watermark: () => this.state.ledger.watermark,
+      stored: () => this.#changes.stored(),
+    };
+    this.#scan = new StateScan(log, clock, compare, committed, give);
     this.acceptPeer = this.#whileOpen(() => ({
       message: (message) => this.#peerSaid(message),
       closed: () => undefined,
@@ -219,6 +223,8 @@ class NodeRuntime implements NodeHandle {
       work();
     } catch (error) {
       this.#closed = true;
+      // They may be half of a step.
+      this.#changes.forgetAll();
       this.#options.fatal(error);
     }
   }
@@ -458,11 +464,8 @@ class NodeRuntime implements NodeHandle {
   }
 
   async inspect(hash: boolean): Promise<InspectResponse> {
-    if (hash) {
-      // The hash is of the store: of what is committed by now.
-      this.#changes.store();
-      await this.#log.settled();
-    }
+    // The hash is of the store.
+    if (hash) await this.#changes.stored();
     const { requests } = this.meter;
     const now = this.#clock.monotonic();
     return inspect(this.state, this.#log, this.#links.meter, requests, hash, now);

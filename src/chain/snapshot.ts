@@ -65,7 +65,7 @@ export function onChunksStored(turn: Turn, session: number, chunks: number): voi
   const { up } = turn.state;
   if (up?.session !== session || up.install === undefined) return;
   turn.emit({ type: 'ChunksStored', chunks });
-  turn.effect({ type: 'acknowledge', session, isAwaited: true });
+  turn.effect({ type: 'acknowledge', session });
 }
 
 /** The store is whole, and synced: what it holds counts from here on, as after a start. */
@@ -78,7 +78,7 @@ export function onInstalled(turn: Turn, session: number, ledger: Ledger): void {
     at: up.install.at,
   });
   turn.emit({ type: 'SnapshotInstalled', ledger });
-  turn.effect({ type: 'acknowledge', session, isAwaited: true });
+  turn.effect({ type: 'acknowledge', session });
 }
 
 /** A base became valid: the log may begin later. */

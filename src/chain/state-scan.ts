@@ -13,29 +13,36 @@ export type ScanEffect = Extract<ChainEffect, { type: 'readRange' | 'hashRange' 
 /** Parts of the state that are read for neighbours at a time; more are not answered. */
 const hashedMax = 2;
 
+/** What is committed at a node. */
+export interface Committed {
+  /** The newest entry that is known to be, stored or not. */
+  watermark(): EntryId;
+  /** Resolves when what is committed by now is in the store. */
+  stored(): Promise<void>;
+}
+
 /** Reads parts of the state for comparisons (R18), beside everything else: nothing waits for it. */
 export class StateScan {
   readonly #log: EventLog;
   readonly #clock: Clock;
   readonly #pace: ComparePace;
-  readonly #watermark: () => EntryId;
+  readonly #committed: Committed;
   readonly #give: (input: ChainInput) => void;
   /** The own part of the present round. */
   #own: { readonly nonce: number; readonly chunk: StateChunk } | undefined;
   #hashing = 0;
 
-  /** @param watermark the newest entry that is known to be committed here, stored or not */
   constructor(
     log: EventLog,
     clock: Clock,
     pace: ComparePace,
-    watermark: () => EntryId,
+    committed: Committed,
     give: (input: ChainInput) => void,
   ) {
     this.#log = log;
     this.#clock = clock;
     this.#pace = pace;
-    this.#watermark = watermark;
+    this.#committed = committed;
     this.#give = give;
   }
 
@@ -88,8 +95,10 @@ export class StateScan {
     this.#give({ type: 'RangeRolled', nonce, theirs, own: hash, now: this.#clock.monotonic() });
   }
 
-  #chunk(from: Uint8Array, to: Uint8Array): Promise<StateChunk> {
-    return StateChunk.read(this.#log, from, to, this.#pace, this.#watermark);
+  async #chunk(from: Uint8Array, to: Uint8Array): Promise<StateChunk> {
+    // What is not in the store would be folded from the log, at once.
+    await this.#committed.stored();
+    return StateChunk.read(this.#log, from, to, this.#pace, this.#committed.watermark);
   }
 
   /** A damaged record that is met on the way is told of; a log that doesn't reach back is no damage. */

@@ -319,7 +319,7 @@ function commit(turn: Turn, through: EntryId, now: number): void {
     });
   }
   if (state.up?.reconciled === true) {
-    turn.effect({ type: 'acknowledge', session: state.up.session, isAwaited: true });
+    turn.effect({ type: 'acknowledge', session: state.up.session });
   }
   const { active, down } = state;
   if (down !== undefined && active !== undefined && isTail(active, state.self)) {

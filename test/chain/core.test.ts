@@ -1,5 +1,6 @@
 import t from 'tap';
 import { activationDue } from '../../src/chain/activation.js';
+import { downMessage } from '../../src/chain/link.js';
 import { startState } from '../../src/chain/start.js';
 import { type Packet, PureCluster, promise, timing, view } from './pure-cluster.js';
 
@@ -369,3 +370,34 @@ for (const order of ['b a c', 'c b a', 'c a b'] as const) {
     for (const id of ['a', 'b', 'c']) t.equal(c.readOf(c.get(id, 'k')), 'v3', id);
   });
 }
+
+t.test(
+  'R11: what a new link says first of the syncs above goes down the chain, though no block comes with it',
+  async (t) => {
+    const c = new PureCluster();
+    c.serve(view(1, 'a b c'));
+    const [a, b] = [c.node('a'), c.node('b')];
+    c.slowDisks.add('a');
+    const w = c.put('a', 'k', 'v');
+    const [block] = a.log;
+    if (block === undefined || a.feed === undefined) throw new Error('it was not written');
+    // The block goes ahead of the sync.
+    a.feed.after = block.end;
+    const message = downMessage(a.state);
+    c.give('b', { type: 'PredecessorSaid', message, blocks: [block], chunks: [], now: c.now });
+    c.run();
+    t.equal(c.node('c').state.ledger.synced.index, 1);
+    // That it is synced is lost with the link.
+    c.hold = (p) => p.from === 'a' && p.to === 'b';
+    c.sync('a');
+    c.run();
+    c.held.splice(0);
+    c.hold = () => false;
+    c.slowDisks.clear();
+    t.equal(c.writeOf(w), 'waits');
+    c.give('a', { type: 'DownLinkClosed', link: a.feed.link, now: c.now });
+    c.give('b', { type: 'UpLinkClosed', session: b.state.up?.session ?? 0, now: c.now });
+    c.pass(timing.heartbeatMs);
+    t.equal(c.writeOf(w), 'committed 1');
+  },
+);

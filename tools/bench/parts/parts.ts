@@ -47,10 +47,17 @@ const byDefault: readonly string[] = [
   ...['latency', 'scaling', 'coordinators'],
 ];
 
+/** All parts that a goal is of. */
+const forGoals: readonly string[] = [
+  ...['reads', 'writes', 'http-reads', 'http-writes', 'client-reads', 'client-writes'],
+  ...['scaling', 'failover', 'coordinators', 'tracing', 'overload', 'sync', 'restart', 'soak'],
+];
+
 export const partNames: readonly string[] = [...Object.keys(shared), ...Object.keys(alone)];
 
-/** The parts that are meant: those named, all, or those of a default run. */
-export function chosen(names: readonly string[], all: boolean): readonly string[] {
+/** The parts that are meant: those named (`goals`: all that a goal is of), all, or those of a default run. */
+export function chosen(named: readonly string[], all: boolean): readonly string[] {
+  const names = named.flatMap((name) => (name === 'goals' ? forGoals : name));
   const unknown = names.find((name) => !partNames.includes(name));
   if (unknown !== undefined) {
     throw new Error(`there is no part "${unknown}": there are ${partNames.join(', ')}`);
