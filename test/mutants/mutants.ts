@@ -828,6 +828,13 @@ const log: readonly Mutant[] = [
     'if (content === this.#content) {',
   ),
   one(
+    'what a new link says first of the syncs above stays where it came',
+    'R11',
+    'chain/link.ts',
+    'const before = syncedThrough(state).index;\n  if (!up.reconciled) {',
+    'const before = up.reconciled ? syncedThrough(state).index : Number.POSITIVE_INFINITY;\n  if (!up.reconciled) {',
+  ),
+  one(
     'what is committed and not stored yet is not looked at',
     'R14',
     'chain/objects.ts',

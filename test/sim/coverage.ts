@@ -34,6 +34,7 @@ export const mustMeet = [
   'difference found',
   'altered object mended',
   'damaged record read, synced anew',
+  'written alone while streams broke',
 ] as const;
 
 export type Met = (typeof mustMeet)[number];

@@ -43,6 +43,7 @@ export interface SimOptions {
 /** Milliseconds of simulated time within which a healed core must serve with every node: the last may be held back. */
 const healMs = 60_000 + heldMsMax;
 const chunkMs = 50;
+const lonelyWrites = 6;
 /** Milliseconds for which it must stay so: longer than detection and a lease together. */
 const wholeMs = 2_500;
 
@@ -118,6 +119,7 @@ class Run {
     await this.#heal(core);
     workload.stop();
     await this.#while(() => !workload.isIdle, 'clients end');
+    await this.#writeAlone(new SeededRandom(plan.coreSeed));
     await this.#alter(core, new SeededRandom(plan.coreSeed));
     await this.#done(workload.readAll(core.nodes), 'every key is read at every node');
     await this.#until(schedule.now + 500);
@@ -170,6 +172,23 @@ class Run {
       const isLate = schedule.now >= deadline;
       check(!isLate, 'liveness', 'a healed core serves with every node', {});
       await this.#until(schedule.now + chunkMs);
+    }
+  }
+
+  /** Writes that nothing follows, while streams break for a moment: none waits for a later one to bring it on. */
+  async #writeAlone(random: SeededRandom): Promise<void> {
+    const { schedule, network, coverage } = this.#cluster;
+    for (let round = 0; round < lonelyWrites; round += 1) {
+      const broken = network.counters.broken;
+      network.breakChance = random.between(0.02, 0.3);
+      const written = this.#workload.writeAlone();
+      await this.#until(schedule.now + random.between(1, 20));
+      network.calm();
+      const isKnown = written.then((known) => {
+        check(known, 'liveness', 'a write that nothing follows is answered');
+      });
+      await this.#done(isKnown, 'a write that nothing follows ends');
+      if (network.counters.broken > broken) coverage.count('written alone while streams broke');
     }
   }
 

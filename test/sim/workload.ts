@@ -28,6 +28,7 @@ export class Workload {
   #isStopped = false;
   #running = 0;
   #values = 0;
+  #lonely = 0;
   operations = 0;
   failure: unknown;
 
@@ -165,6 +166,13 @@ export class Workload {
       this.answered.push({ ...asked, end: schedule.now, output: { value: null } });
       return true;
     }
+  }
+
+  /** One write of a key that nobody else writes; true: its outcome is known. */
+  writeAlone(): Promise<boolean> {
+    this.#lonely += 1;
+    const name = `lonely-${this.#lonely}`;
+    return this.#write(new SimClient(name, this.#cluster, this.#random.fork()), name, 'lonely');
   }
 
   /** What clients saw, with what the log says of the writes whose outcome they don't know. */
