@@ -23,7 +23,7 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
 const writers = Number(values.writers);
-const warmUpMs = 2_000;
+const warmUpMs = 12_000;
 
 const modes = ['off', '1 %', '100 %'] as const;
 type Mode = (typeof modes)[number];
