@@ -744,8 +744,8 @@ const chain: readonly Mutant[] = [
     'a staged request is not known at a new head',
     'R12',
     'chain/fold.ts',
-    '    sessionOf(ledger, envelope.request).staged.set(envelope.request.seq, {',
-    '    sessionOf(ledger, envelope.request).staged.set(-1 - envelope.request.seq, {',
+    'sessionOf(ledger, client).staged.set(request.seq, { generation, index });',
+    'sessionOf(ledger, client).staged.set(-1 - request.seq, { generation, index });',
   ),
   one(
     'a request that was answered long ago runs again',
