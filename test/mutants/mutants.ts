@@ -729,6 +729,13 @@ const chain: readonly Mutant[] = [
     '  const empty',
   ),
   one(
+    'what a new link says first of the syncs above stays where it came',
+    'R11',
+    'chain/link.ts',
+    'const before = syncedThrough(state).index;\n  if (!up.reconciled) {',
+    'const before = up.reconciled ? syncedThrough(state).index : Number.POSITIVE_INFINITY;\n  if (!up.reconciled) {',
+  ),
+  one(
     'a staged request is not known at a new head',
     'R12',
     'chain/fold.ts',
@@ -814,13 +821,6 @@ const log: readonly Mutant[] = [
     'chain/objects.ts',
     'if (content === this.#content && this.#committed(mapKey) === undefined) {',
     'if (content === this.#content) {',
-  ),
-  one(
-    'what a new link says first of the syncs above stays where it came',
-    'R11',
-    'chain/link.ts',
-    'const before = syncedThrough(state).index;\n  if (!up.reconciled) {',
-    'const before = up.reconciled ? syncedThrough(state).index : Number.POSITIVE_INFINITY;\n  if (!up.reconciled) {',
   ),
   one(
     'what is committed and not stored yet is not looked at',

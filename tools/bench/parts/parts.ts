@@ -101,6 +101,8 @@ export async function runParts(
   for (const name of names) {
     const part = alone[name];
     if (part !== undefined) await showAll(name, () => part(settings));
+    // One that failed may have left its systems: they would run beside the next.
+    if (failed.includes(name)) await stopAll();
   }
   return failed;
 }
