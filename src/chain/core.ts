@@ -10,6 +10,7 @@ import {
   onStateQuery,
 } from './compare.js';
 import type { ChainEvent } from './events.js';
+import { expireSessions } from './expiry.js';
 import type { StoreChanges } from './fold.js';
 import { headerTo, isForMe } from './header.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
@@ -37,7 +38,7 @@ import { onBaseWritten, onChunksStored, onInstalled } from './snapshot.js';
 import type { NodeState } from './state.js';
 import { Turn } from './turn.js';
 import { everyoneIn, nameKey } from './views.js';
-import { expireSessions, onWritesReceived } from './write.js';
+import { onWritesReceived } from './write.js';
 
 export interface ChainStep {
   readonly events: readonly ChainEvent[];
@@ -119,7 +120,7 @@ function onTick(turn: Turn, now: number, wall: number): void {
   forgetLate(turn, now);
   repeatLateQuery(turn, now);
   askTail(turn, now);
-  expireSessions(turn, wall);
+  expireSessions(turn, now, wall);
   compareOnTick(turn, now);
 }
 

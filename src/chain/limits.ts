@@ -1,3 +1,5 @@
+import { deadlineMsMax } from '../base/limits.js';
+
 /** Bytes of staged, uncommitted entries at a head before it answers OVERLOADED. */
 export const stagedBytesMax = 64 << 20;
 /** Staged, uncommitted entries at a head before it answers OVERLOADED. */
@@ -13,6 +15,13 @@ export const outcomesMax = 4_096;
 export const expiredSessionsMax = 65_536;
 /** Milliseconds of silence after which the head expires a session. */
 export const sessionSilenceMs = 3_600_000;
+/** Clients with a session, beyond which those are expired that have been silent longest, */
+export const sessionsMax = 65_536;
+/** and for this many milliseconds at least: no operation is tried for so long. */
+export const crowdedSilenceMs = 2 * deadlineMsMax;
+/** Clients that one entry expires, and milliseconds between two looks for silent ones. */
+export const expiredInEntryMax = 1_024;
+export const expiryMs = 10_000;
 /** Entries that a SYNCING member may lag behind the tail when it is made JOINING. */
 export const joinLagEntriesMax = 1_024;
 /** Unacknowledged bytes on one link before the sender waits. */

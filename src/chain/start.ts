@@ -68,5 +68,6 @@ export function startState(
     counters: { queriesAnswered: 0, queriesSent: 0 },
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,
+    expiryDueAt: now,
   };
 }

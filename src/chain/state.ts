@@ -220,4 +220,6 @@ export interface NodeState {
   /** Clocks at the last tick, to notice a suspended machine. */
   lastTick: { readonly now: number; readonly wall: number } | undefined;
   lastPromiseRound: number;
+  /** Monotonic milliseconds from which on the head looks for sessions to expire. */
+  expiryDueAt: number;
 }

@@ -4,13 +4,7 @@ import { encoded } from '../base/message-writer.js';
 import { ChainRecord, type EntryId, type Envelope } from '../gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../log/block.js';
 import { outcomeOf, versionOf } from './fold.js';
-import {
-  blockBytesMax,
-  outcomesMax,
-  sessionSilenceMs,
-  stagedBytesMax,
-  stagedEntriesMax,
-} from './limits.js';
+import { blockBytesMax, outcomesMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
 import { syncedThrough } from './link.js';
 import type { Refusal, Token, WriteRequest } from './messages.js';
 import { afterCommit } from './read.js';
@@ -61,8 +55,7 @@ function admit(turn: Turn, draft: Draft, write: WriteRequest): void {
   if (ledger.expired.has(client)) {
     refuse(turn, write.token, {
       reason: 'SESSION_EXPIRED',
-      message:
-        'the session of this client was expired after an hour of silence: its outcomes are gone',
+      message: 'the session of this client was expired after a long silence: its outcomes are gone',
     });
     return;
   }
@@ -217,35 +210,6 @@ class Draft {
     this.#versions.clear();
     this.bytes = 0;
   }
-}
-
-/** Clients silent for an hour are expired by an entry, decided at the head. */
-export function expireSessions(turn: Turn, wall: number): void {
-  const { state } = turn;
-  const { active, ledger } = state;
-  if (active === undefined || state.removed || !isHead(active, state.self)) return;
-  const silent: Uint8Array[] = [];
-  for (const [client, session] of ledger.sessions) {
-    if (silent.length >= 256) break;
-    if (session.staged.size > 0 || session.lastAt + sessionSilenceMs > wall) continue;
-    silent.push(new Uint8Array(Buffer.from(client, 'latin1')));
-  }
-  if (silent.length === 0 || ledger.stagedEntries > 0) return;
-  const payload = ChainRecord.encode({
-    record: { $case: 'sessionsExpired', value: { clientIds: silent } },
-  }).finish();
-  const entry: Envelope = {
-    generation: active.epoch,
-    index: ledger.last.index + 1,
-    at: Math.max(ledger.lastAt, wall),
-    request: undefined,
-    trace: new Uint8Array(0),
-    payload,
-    checksum: payloadChecksum(payload),
-    isGroup: false,
-  };
-  const block = encodeBlock({ chainId: state.chainId, previous: ledger.last, entries: [entry] });
-  turn.emit({ type: 'BlockAppended', block, stored: false });
 }
 
 /** The token is here: authority comes when everything that is held now is committed (R7). */
