@@ -1,3 +1,4 @@
+import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { DataFolder } from '../log/data-folder.js';
 import type { StorageEngine, WriteOp } from '../log/engine.js';
@@ -84,7 +85,7 @@ export async function emptyStore(
 ): Promise<EventLog> {
   await log.release();
   // An end in the middle leaves objects without their log: the next start must not go on from them.
-  const value = seal(incompleteKey, new Uint8Array(0));
+  const value = seal(incompleteKey, noBytes);
   await folder.engine.write([{ type: 'put', key: incompleteKey, value }], { sync: true });
   await folder.wipe([leaseMaxKey, incompleteKey]);
   await folder.engine.write([{ type: 'del', key: incompleteKey }], { sync: true });

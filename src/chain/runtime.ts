@@ -1,5 +1,5 @@
 import { type Observable, observeOn, queueScheduler, Subject, type Subscription } from 'rxjs';
-import { toHex } from '../base/bytes.js';
+import { noBytes, toHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { objectCacheBytesDefault } from '../base/limits.js';
@@ -437,7 +437,7 @@ class NodeRuntime implements NodeHandle {
   }
 
   #heartbeat(): NodeHeartbeat {
-    const clusterId = this.state.seen?.clusterId ?? new Uint8Array(0);
+    const clusterId = this.state.seen?.clusterId ?? noBytes;
     const now = this.#clock.monotonic();
     const { join, version = '' } = this.#options;
     const stuckMs = this.#diskWait.waitedMs(this.#log, now);

@@ -1,4 +1,4 @@
-import { toMapKey } from '../base/bytes.js';
+import { noBytes, toMapKey } from '../base/bytes.js';
 import type { Cancel, Clock } from '../base/clock.js';
 import { reasonStatus } from '../base/errors.js';
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
@@ -276,7 +276,7 @@ export class NodeTracing {
   get #options(): WriteSpanOptions {
     return {
       chainId: this.#state.chainId,
-      clusterId: this.#state.seen?.clusterId ?? new Uint8Array(0),
+      clusterId: this.#state.seen?.clusterId ?? noBytes,
       contentBytes: this.#telemetry.contentBytes ?? 0,
     };
   }

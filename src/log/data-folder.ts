@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { toHex } from '../base/bytes.js';
+import { noBytes, toHex } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { StorageEngine, WriteOp } from './engine.js';
@@ -157,7 +157,7 @@ async function emptyEngine(engine: StorageEngine, keep: readonly Uint8Array[]): 
     dels = [];
   }
   await engine.write(dels, { sync: true });
-  await engine.writeHighWater(new Uint8Array(0));
+  await engine.writeHighWater(noBytes);
 }
 
 function newIdentity(kind: FolderKind, id: string, random: Random): Identity {

@@ -1,3 +1,4 @@
+import { noBytes } from '../base/bytes.js';
 import { EntryId } from '../gen/keychaindb/v1/log.js';
 
 /*
@@ -85,7 +86,7 @@ export function markerIndexOf(key: Uint8Array): number {
 
 /** What a marker says: where its batch has cut the log; nothing where it has not. */
 export function encodeMarker(cutAfter: EntryId | undefined): Uint8Array {
-  if (cutAfter === undefined) return new Uint8Array(0);
+  if (cutAfter === undefined) return noBytes;
   const id = EntryId.encode(cutAfter).finish();
   return join(Uint8Array.of(id.byteLength), id);
 }

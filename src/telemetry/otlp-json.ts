@@ -1,3 +1,4 @@
+import { noBytes } from '../base/bytes.js';
 import { endedSpan, type ReadableSpan, resourceOf } from './ended-span.js';
 import type { Span } from './span.js';
 
@@ -13,6 +14,6 @@ export async function otlpJson(spans: readonly Span[], version: string): Promise
     known.set(name, resource);
     return endedSpan(span, resource, scope);
   });
-  const bytes = JsonTraceSerializer.serializeRequest(ended) ?? new Uint8Array(0);
+  const bytes = JsonTraceSerializer.serializeRequest(ended) ?? noBytes;
   return `${new TextDecoder().decode(bytes)}\n`;
 }
