@@ -231,6 +231,11 @@ function said(hunted: Hunted): string {
   return parts.length === 0 ? 'not caught' : parts.join('; ');
 }
 
+function lineOf({ mutant, types: fault, test, on, off }: Row): string {
+  const room = fault !== '' ? `types: ${fault}` : test === '' ? 'nothing' : `test: ${test}`;
+  return `| ${mutant.name} | ${mutant.rule} | ${room} | ${said(on)} | ${said(off)} |`;
+}
+
 const types = new Types();
 const rooms = values.rooms?.split(',');
 const chosen = mutants.filter(
@@ -249,8 +254,10 @@ async function work(index: number, mutant: Mutant): Promise<void> {
     const on = await hunt(dir, mutant, {});
     withoutAssertions(dir);
     const off = await hunt(dir, mutant, { HUNT_ONCE: '1' });
-    rows[index] = { mutant, types: fault, test, on, off };
-    process.stderr.write(`${mutant.name}: ${said(on)} | ${said(off)}\n`);
+    const row = { mutant, types: fault, test, on, off };
+    rows[index] = row;
+    // A run of all takes an hour and more: what it has found is there when it is cut short.
+    process.stderr.write(`${lineOf(row)}\n`);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
@@ -266,10 +273,7 @@ await Promise.all(
 const done = rows.filter((row) => row !== undefined);
 print('| defect | breaks | its room says | seeds until caught (by) | with assertions off |');
 print('| --- | --- | --- | --- | --- |');
-for (const { mutant, types: fault, test, on, off } of done) {
-  const room = fault !== '' ? `types: ${fault}` : test === '' ? 'nothing' : `test: ${test}`;
-  print(`| ${mutant.name} | ${mutant.rule} | ${room} | ${said(on)} | ${said(off)} |`);
-}
+for (const row of done) print(lineOf(row));
 const caught = done.filter(({ on }) => isCaught(on)).length;
 const seen = done.filter(({ off }) => isSeen(off)).length;
 const quiet = done.filter(({ types: fault, test }) => fault === '' && test === '').length;
