@@ -1,5 +1,4 @@
-/** Letters of an id; of a host and port. */
-export const idBytesMax = 64;
+/** Letters of a host and port. */
 export const addressBytesMax = 261;
 /** Removed ids that are remembered one by one. */
 export const removedIdsMax = 1_000;

@@ -1,5 +1,6 @@
 import { KeychainError } from '../base/errors.js';
-import { addressBytesMax, idBytesMax } from './limits.js';
+import { idBytesMax } from '../base/limits.js';
+import { addressBytesMax } from './limits.js';
 
 /** What an id and an address may be, of a node or a coordinator. Throws KeychainError BAD_REQUEST. */
 export function checkMember(id: string, address: string): void {

@@ -1,4 +1,9 @@
-import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type {
+  Http2Session,
+  IncomingHttpHeaders,
+  OutgoingHttpHeaders,
+  ServerHttp2Stream,
+} from 'node:http2';
 import { status } from '@grpc/grpc-js';
 import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
@@ -71,6 +76,18 @@ const callOf = Symbol('call');
 interface CallStream extends ServerHttp2Stream {
   [callOf]?: DirectCall;
 }
+
+/** Where a connection counts the bytes of large answers that aren't fetched. */
+const unfetched = Symbol('unfetched');
+
+interface Connection extends Http2Session {
+  [unfetched]?: number;
+}
+
+/** Bytes of an answer that is too small to be counted: connections have a bound of streams. */
+const smallBytes = 4 << 10;
+/** Bytes of answers of one connection that wait to be fetched. */
+const unfetchedBytesMax = 64 << 20;
 
 /**
  * Unary calls of KV on node's own http2 streams: grpc-js spends more on one than the rest of a read costs.
@@ -253,10 +270,33 @@ class DirectCall {
       );
       return;
     }
+    if (bytes > smallBytes && result.$case === 'get' && !this.#mayWait(bytes)) return;
     if (this.#isOver()) return;
     this.#stream.on('wantTrailers', onWantTrailers);
     this.#stream.respond(this.#headers(), trailersFollow);
     this.#stream.end(frame);
+  }
+
+  /** Is there room for an answer that may have to wait to be fetched? Else the caller is told so. */
+  #mayWait(bytes: number): boolean {
+    const connection: Connection | undefined = this.#stream.session;
+    if (connection === undefined) return true;
+    const waiting = (connection[unfetched] ?? 0) + bytes;
+    if (waiting > unfetchedBytesMax) {
+      this.#fail(
+        new KeychainError(
+          'OVERLOADED',
+          `${waiting} bytes of answers of this connection wait and the limit is ${unfetchedBytesMax}: fetch answers first`,
+          { limit: String(unfetchedBytesMax), actual: String(waiting), flag: '' },
+        ),
+      );
+      return false;
+    }
+    connection[unfetched] = waiting;
+    this.#stream.once('close', () => {
+      connection[unfetched] = (connection[unfetched] ?? 0) - bytes;
+    });
+    return true;
   }
 
   #fail(thrown: unknown): void {

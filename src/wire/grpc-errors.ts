@@ -7,6 +7,8 @@ import { isReason, KeychainError, statusNumber } from '../base/errors.js';
 const detailsHeader = 'grpc-status-details-bin';
 const errorInfoUrl = 'type.googleapis.com/google.rpc.ErrorInfo';
 const domain = 'keychaindb';
+/** Characters of a message that travel: they stand in headers, twice, and peers bound those. */
+const messageMax = 1_024;
 
 /** A gRPC status with google.rpc.ErrorInfo {reason, domain, metadata}. Anything thrown is taken. */
 export function toServiceError(thrown: unknown): Partial<StatusObject> {
@@ -14,7 +16,7 @@ export function toServiceError(thrown: unknown): Partial<StatusObject> {
   const code = statusNumber[error.status];
   const metadata = new Metadata();
   metadata.set(detailsHeader, Buffer.from(encodeStatus(code, error)));
-  return { code, details: error.message, metadata };
+  return { code, details: messageOf(error), metadata };
 }
 
 /** The same as trailers on the wire. */
@@ -22,9 +24,14 @@ export function errorHeaders(error: KeychainError): Record<string, string> {
   const code = statusNumber[error.status];
   return {
     'grpc-status': String(code),
-    'grpc-message': encodeURI(error.message),
+    'grpc-message': encodeURI(messageOf(error)),
     [detailsHeader]: Buffer.from(encodeStatus(code, error)).toString('base64'),
   };
+}
+
+/** What a header can carry: a message may quote what a caller sent, cut anywhere, and half a character has no encoding. */
+function messageOf({ message }: KeychainError): string {
+  return message.slice(0, messageMax).toWellFormed();
 }
 
 /** Undefined where the error isn't one of ours: it came from the transport. */
@@ -48,7 +55,7 @@ function encodeStatus(code: number, error: KeychainError): Uint8Array {
     info.uint32(26).fork().uint32(10).string(key).uint32(18).string(value).join();
   }
   const status = new BinaryWriter();
-  status.uint32(8).int32(code).uint32(18).string(error.message);
+  status.uint32(8).int32(code).uint32(18).string(messageOf(error));
   status.uint32(26).fork().uint32(10).string(errorInfoUrl).uint32(18).bytes(info.finish()).join();
   return status.finish();
 }

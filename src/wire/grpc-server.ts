@@ -29,6 +29,8 @@ export interface GrpcListener {
   close(): Promise<void>;
 }
 
+/** Calls of one connection at a time, those with an answer that isn't fetched among them; clients let others wait. */
+const streamsMax = 4_096;
 /** Milliseconds that calls which are under way may take when a server closes. */
 const drainMs = 1_000;
 
@@ -49,6 +51,10 @@ export async function listen(options: {
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': messageBytesMax,
     'grpc.enable_channelz': 0,
+    'grpc.max_concurrent_streams': streamsMax,
+    // A peer whose machine is gone says nothing, and nothing may ever be said to it.
+    'grpc.keepalive_time_ms': 60_000,
+    'grpc.keepalive_timeout_ms': 20_000,
   });
   for (const service of services) {
     const { definition, implementation } = guarded(service, handshake);

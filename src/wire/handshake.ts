@@ -121,5 +121,5 @@ function decoded(text: string): string {
 }
 
 function named(text: string): string {
-  return plain(text).slice(0, nameMax);
+  return plain(text).slice(0, nameMax).toWellFormed();
 }

@@ -50,12 +50,8 @@ export class StreamChannel<Out, In> implements Channel<Out> {
   close(reason: CloseReason): void {
     if (this.#closed) return;
     // What was sent before goes out first: a refusal that is followed by a close arrives.
-    if (!this.#writing || this.#waiting.length === 0) {
-      this.#stream?.end();
-    } else {
-      for (const message of this.#waiting) this.#stream?.write(message, () => undefined);
-      this.#stream?.end();
-    }
+    for (const message of this.#waiting) this.#stream?.write(message, () => undefined);
+    this.#stream?.end();
     this.ended(reason);
   }
 

@@ -431,3 +431,27 @@ function gated(): { readonly promise: Promise<void>; readonly release: () => voi
   });
   return { promise, release: () => release() };
 }
+
+t.test('values that a connection does not fetch are refused beyond a bound', async (t) => {
+  const served = await start(t, 'direct');
+  served.kv.value = Buffer.alloc(1 << 20);
+  const session = dial(t, served);
+  const streams = Array.from({ length: 100 }, () => {
+    const stream = open(session);
+    stream.on('error', () => undefined);
+    stream.end(getOf('k'));
+    return stream;
+  });
+  // Nobody reads what follows the headers.
+  const heads = await Promise.all(streams.map((stream) => once(stream, 'response')));
+  const refused = heads.filter(([headers]) => headers['grpc-status'] === '8').length;
+  t.equal(
+    refused,
+    streams.length - 63,
+    'RESOURCE_EXHAUSTED: 63 values of a MiB and some bytes fit into 64 MiB',
+  );
+  for (const stream of streams) stream.close();
+  await Promise.all(streams.map((stream) => (stream.closed ? undefined : closing(stream))));
+  const { trailers } = await ask(session, { body: [getOf('k')] });
+  t.equal(trailers['grpc-status'], '0', 'those that are gone count no more');
+});
