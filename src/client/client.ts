@@ -313,6 +313,8 @@ class Client implements KeychainClient {
       this.#targets.leave(target);
       return { type: 'unsent' };
     }
+    // It may have been closed meanwhile: a channel that is shut down throws.
+    if (this.#isClosed) return { type: 'closed', hasLeft: false };
     const deadline = new Date(wall + remainingMs);
     return new Promise((resolve) => {
       calls.makeUnaryRequest(
@@ -359,11 +361,12 @@ class Client implements KeychainClient {
     asked: (request: RequestId) => Asked,
   ): Promise<Response> {
     const timeoutMs = this.#timeoutOf(options);
+    const trace = parseTraceparent(options.traceparent);
     let id = this.#writeIds.take();
     return this.#run<Response>({
       kind: 'write',
       timeoutMs,
-      trace: parseTraceparent(options.traceparent),
+      trace,
       bytes: bytes + operationOverheadBytes,
       asked: () => asked(id.request),
       read,

@@ -1,4 +1,9 @@
-import { ChannelCredentials, type ClientOptions, type ServiceError } from '@grpc/grpc-js';
+import {
+  ChannelCredentials,
+  type ClientOptions,
+  connectivityState,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { type Clock, pause } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import {
@@ -90,6 +95,7 @@ class RetriedVerbs implements ClusterVerbs {
   readonly #clientOptions: ClientOptions;
   /** The address that answered last. */
   #preferred = 0;
+  #isClosed = false;
 
   constructor({ addresses, clock, handshake }: ClusterVerbsOptions) {
     this.#clock = clock;
@@ -99,6 +105,7 @@ class RetriedVerbs implements ClusterVerbs {
   }
 
   follow(addresses: readonly string[]): void {
+    if (this.#isClosed) return;
     const credentials = ChannelCredentials.createInsecure();
     const before = new Map(this.#clients);
     this.#clients = addresses.map((at) => [
@@ -214,6 +221,7 @@ class RetriedVerbs implements ClusterVerbs {
   }
 
   close(): void {
+    this.#isClosed = true;
     for (const [, client] of this.#clients) client.close();
   }
 
@@ -227,6 +235,7 @@ class RetriedVerbs implements ClusterVerbs {
     let isUnknown = false;
     let last = new KeychainError('NO_LEADER', 'no coordinator is known');
     for (let attempt = 1; ; attempt += 1) {
+      if (this.#isClosed) throw isUnknown ? unknown(last) : closedError();
       const remaining = deadline - this.#clock.monotonic();
       const client = this.#clients[this.#preferred]?.[1];
       if (remaining <= 0 || client === undefined) break;
@@ -255,6 +264,10 @@ class RetriedVerbs implements ClusterVerbs {
     if (!(await isReady(client, deadline))) {
       return { type: 'failed', error: unreachableError(client), isCertain: true };
     }
+    // It may have been closed meanwhile, or its coordinator have left: a channel that is shut down throws.
+    if (client.getChannel().getConnectivityState(false) === connectivityState.SHUTDOWN) {
+      return { type: 'failed', error: unreachableError(client), isCertain: true };
+    }
     return new Promise((resolve) => {
       verb(client, { deadline }, (error, response) => {
         resolve(error === null ? { type: 'answered', response } : failed(client, error));
@@ -275,6 +288,10 @@ function failed(client: CoordinatorClient, error: ServiceError): Answer<never> {
 function unreachableError(client: CoordinatorClient): KeychainError {
   const target = client.getChannel().getTarget().replace(/^dns:/, '');
   return new KeychainError('NO_LEADER', `${target} did not answer`);
+}
+
+function closedError(): KeychainError {
+  return new KeychainError('SHUTTING_DOWN', 'this client is closed');
 }
 
 function unknown(last: KeychainError): KeychainError {

@@ -43,7 +43,8 @@ export function contextOf(traceId: string, spanId: string, isToBeRecorded: boole
  * version is read as far as this version goes.
  */
 export function parseTraceparent(header: string | undefined): Uint8Array {
-  if (header === undefined) return noBytes;
+  // Of a caller in JavaScript it may be anything.
+  if (typeof header !== 'string') return noBytes;
   const parts = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(
     header.trim(),
   );

@@ -220,6 +220,30 @@ t.test('closing the client ends what is in flight', async (t) => {
   await server.close();
 });
 
+t.test('closing the client beside any call ends that call, and nothing else', async (t) => {
+  const server = await MemoryServer.start();
+  const client = connect({ endpoints: [server.address] });
+  await client.put('a', 'b');
+  await t.rejects(client.setLogLevel('info'), 'there is no such service here');
+  const trace = t.rejects(client.trace('00'), refusal('SHUTTING_DOWN'));
+  const level = t.rejects(client.setLogLevel('info'), refusal('SHUTTING_DOWN'));
+  const members = t.rejects(client.members(), KeychainError);
+  client.close();
+  await Promise.all([trace, level, members]);
+  await t.rejects(client.members(), refusal('SHUTTING_DOWN'), 'it stays closed');
+  await server.close();
+});
+
+t.test('a trace context that is no text is none, and costs no write its id', async (t) => {
+  const server = await MemoryServer.start();
+  const client = connect({ endpoints: [server.address] });
+  const traceparent = null as unknown as string;
+  await client.put('a', 'b', { traceparent });
+  t.equal(server.operations.at(-1)?.trace.byteLength, 0);
+  client.close();
+  await server.close();
+});
+
 t.test('what could not be encoded is refused, and ends nothing', async (t) => {
   const server = await MemoryServer.start();
   const client = connect({ endpoints: [server.address] });
