@@ -71,6 +71,7 @@ class Session {
       this.#channel.close('its answers are not fetched');
       return;
     }
+    if (operations.length === 0) this.#greet();
     const reads = operations.filter(isRead);
     if (reads.length < operations.length) {
       const writes = reads.length === 0 ? operations : operations.filter((o) => !isRead(o));
@@ -81,6 +82,13 @@ class Session {
       this.#held = this.#held.concat(reads);
       this.#resume();
     }
+  }
+
+  /** Whoever dialed learns that the link works, and whose it is. */
+  #greet(): void {
+    const view = this.#view();
+    if (view !== undefined) this.#shown = view.epoch;
+    this.#channel.send({ results: [], view });
   }
 
   /** Reads that may begin now. */

@@ -93,6 +93,7 @@ export async function runProxy(flags: ProxyFlags, worker?: WorkerLink): Promise<
       },
     },
     fatal: fatal(log),
+    notice: (text) => log.warn(text),
   });
   proxyMetrics(metrics, meter, proxy);
   worker?.answersFor(telemetry);

@@ -375,10 +375,19 @@ function lose(turn: Step, node: ProxyNode, unsent: ReadonlySet<number>, now: num
 
 const noneUnsent: ReadonlySet<number> = new Set();
 
+/** Of another cluster no view is newer: an address may have passed to one of its processes. */
+function isNewer(view: View, than: View): boolean {
+  return isSameCluster(view, than) && view.epoch > than.epoch;
+}
+
+export function isSameCluster(view: View, other: View): boolean {
+  return Buffer.compare(view.clusterId, other.clusterId) === 0;
+}
+
 /** The newest view wins, whoever shows it. */
 function see(turn: Step, view: View, now: number): void {
   const { state } = turn;
-  if (state.view !== undefined && view.epoch <= state.view.epoch) return;
+  if (state.view !== undefined && !isNewer(view, state.view)) return;
   const before = new Map(state.nodes);
   turn.emit({ type: 'ViewSeen', view });
   for (const [id, node] of before) {

@@ -1,5 +1,6 @@
 import type { Cancel, Clock } from '../base/clock.js';
 import type { Random } from '../base/random.js';
+import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import type { Operation, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
 import { BatchSender } from '../wire/batch-sender.js';
 import type { Channel, Dialer } from '../wire/channel.js';
@@ -16,6 +17,8 @@ export interface NodeLinkOptions {
   readonly dialer: Dialer<SessionRequest, SessionResponse>;
   readonly clock: Clock;
   readonly random: Random;
+  /** Is this a view of our cluster? An address may have passed to a process of another one. */
+  isOurs(view: View): boolean;
   /** The node said something, or the link has been open for a while. */
   connected(): void;
   message(response: SessionResponse): void;
@@ -63,6 +66,10 @@ export class NodeLink {
     const channel: Channel<SessionRequest> = dialer.dial(address, {
       message: (response) => {
         if (this.#open?.channel !== channel) return;
+        if (response.view !== undefined && !this.#options.isOurs(response.view)) {
+          channel.close('it belongs to another cluster');
+          return;
+        }
         this.#connected();
         this.#open.reads.answered();
         this.#open.writes.answered();

@@ -9,6 +9,7 @@ import {
   type Subscription,
   takeUntil,
 } from 'rxjs';
+import { noBytes, toHex } from '../base/bytes.js';
 import type { Cancel, Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
@@ -21,10 +22,11 @@ import type {
   SessionRequest,
   SessionResponse,
 } from '../gen/keychaindb/v1/kv.js';
+import { contextBytes } from '../telemetry/trace-context.js';
 import type { Dialer } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
 import { type OperationLimits, validateOperation } from '../wire/validate.js';
-import { step } from './core.js';
+import { isSameCluster, step } from './core.js';
 import { drainMs, redialMsFirst, redialMsLongest, tickMs } from './limits.js';
 import { NodeLink } from './node-link.js';
 import { initialState, type ProxyEffect, type ProxyInput, type ProxyState } from './state.js';
@@ -45,6 +47,8 @@ export interface ProxyOptions {
   readonly limits: OperationLimits;
   readonly telemetry?: ProxyTelemetry;
   fatal(error: unknown): void;
+  /** What an operator should know. */
+  notice?(text: string): void;
 }
 
 export interface ProxyHandle {
@@ -83,6 +87,8 @@ class RunningProxy implements ProxyHandle {
   /** Inputs that arrived while one was being decided; empty between turns. */
   readonly #inbox: ProxyInput[] = [];
   #deciding = false;
+  /** A process of another cluster: told once. */
+  #hasMet = false;
   #nextToken = 1;
   #ticking = false;
   #cancelTick: Cancel = () => undefined;
@@ -99,7 +105,9 @@ class RunningProxy implements ProxyHandle {
     this.view$ = this.#views.pipe(distinctUntilChanged((a, b) => a.epoch === b.epoch));
     this.#watch = allViews$(options)
       .pipe(
-        filter((view) => view.epoch > (this.view?.epoch ?? -1)),
+        filter(
+          (view) => view.epoch > (this.view?.epoch ?? -1) && this.#isOurs(view, 'a coordinator'),
+        ),
         takeUntil(this.#closed),
       )
       .subscribe({
@@ -112,7 +120,22 @@ class RunningProxy implements ProxyHandle {
     return this.state.view;
   }
 
-  execute(asked: Operation, edge: Edge = 'grpc'): Promise<OperationResult> {
+  /** The first view says which cluster this proxy serves. */
+  #isOurs(view: View, shownBy: string): boolean {
+    const own = this.view;
+    if (own === undefined || isSameCluster(view, own)) return true;
+    if (!this.#hasMet) {
+      const [theirs, ours] = [toHex(view.clusterId), toHex(own.clusterId)];
+      this.#options.notice?.(
+        `${shownBy} belongs to cluster ${theirs}, this proxy serves ${ours}: what it says is not used; where the cluster was made anew, restart this proxy`,
+      );
+    }
+    this.#hasMet = true;
+    return false;
+  }
+
+  execute(given: Operation, edge: Edge = 'grpc'): Promise<OperationResult> {
+    const asked = withoutBadTrace(given);
     if (this.#closing !== undefined) {
       const error = new KeychainError('SHUTTING_DOWN', 'this proxy is shutting down');
       return Promise.resolve(errorResult(asked.id, error));
@@ -233,6 +256,7 @@ class RunningProxy implements ProxyHandle {
       dialer,
       clock,
       random,
+      isOurs: (view) => this.#isOurs(view, `${node} at ${address}`),
       connected: () => this.#feed({ type: 'NodeConnected', node, now: clock.monotonic() }),
       message: ({ results, view }) =>
         this.#feed({ type: 'ResultsReceived', node, results, view, now: clock.monotonic() }),
@@ -251,6 +275,13 @@ class RunningProxy implements ProxyHandle {
       this.#tickSoon();
     });
   }
+}
+
+/** What isn't a trace context would travel all the same, uncounted, in a message with the operations of others. */
+function withoutBadTrace(operation: Operation): Operation {
+  const { byteLength } = operation.trace;
+  if (byteLength === 0 || byteLength === contextBytes) return operation;
+  return { ...operation, trace: noBytes };
 }
 
 /** Of every coordinator, as they come and go. */

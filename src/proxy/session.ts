@@ -22,25 +22,35 @@ export function acceptSession(
     );
     const answer = (result: OperationResult): void => {
       inFlight -= 1;
-      if (!channel.isClosed) sender.add(result, bytesOf(result));
+      if (channel.isClosed) return;
+      // However many were asked for before: a value that finds no room isn't kept, it can be read again.
+      const waiting = sender.waitingBytes + bytesOf(result);
+      const fits = waiting <= sessionAnswerBytesMax || result.result?.$case !== 'get';
+      const told = fits
+        ? result
+        : errorResult(result.id, overloaded('bytes of answers', waiting, sessionAnswerBytesMax));
+      sender.add(told, bytesOf(told));
     };
     return {
       message({ operations }) {
         if (operations.length === 0) channel.send({ results: [], view: proxy.view });
+        if (operations.length > sessionOperationsMax) {
+          channel.close(`a message has at most ${sessionOperationsMax} operations`);
+          return;
+        }
         // Answers that the client doesn't fetch count too: what waits here is bounded.
         if (sender.waiting.length > 2 * sessionOperationsMax) {
           channel.close('its answers are not fetched');
           return;
         }
-        const bytes = sender.waitingBytes;
         for (const operation of operations) {
           inFlight += 1;
           const actual = inFlight + sender.waiting.length;
           const refusal =
             actual > sessionOperationsMax
               ? overloaded('operations', actual, sessionOperationsMax)
-              : bytes > sessionAnswerBytesMax
-                ? overloaded('bytes of answers', bytes, sessionAnswerBytesMax)
+              : sender.waitingBytes > sessionAnswerBytesMax
+                ? overloaded('bytes of answers', sender.waitingBytes, sessionAnswerBytesMax)
                 : undefined;
           if (refusal !== undefined) answer(errorResult(operation.id, refusal));
           else void proxy.execute(operation).then(answer);

@@ -21,7 +21,7 @@ export interface Pace {
 
 /**
  * Gathers items into messages of one channel: what is added while the process handles what has arrived travels
- * together, and while a message is on its way the next one collects. No timers. Whoever adds bounds what waits.
+ * together, and while a message is on its way the next one collects. No timers without a pace. Whoever adds bounds what waits.
  */
 export class BatchSender<Item, Message> {
   readonly #channel: Channel<Message>;
@@ -33,6 +33,7 @@ export class BatchSender<Item, Message> {
   #release: (() => void) | undefined;
   #items: Item[] = [];
   #bytes: number[] = [];
+  #waitingBytes = 0;
   #flushing = false;
 
   constructor(
@@ -58,6 +59,7 @@ export class BatchSender<Item, Message> {
   add(item: Item, bytes: number): void {
     this.#items.push(item);
     this.#bytes.push(bytes);
+    this.#waitingBytes += bytes;
     if (this.#pace !== undefined && this.#items.length >= this.#pace.itemsMin) this.#release?.();
     if (this.#flushing) return;
     this.#flushing = true;
@@ -74,7 +76,7 @@ export class BatchSender<Item, Message> {
 
   /** Bytes of what the channel has not taken, about. */
   get waitingBytes(): number {
-    return this.#bytes.reduce((sum, bytes) => sum + bytes, 0);
+    return this.#waitingBytes;
   }
 
   /** Takes an item back; false where it isn't waiting: the channel has it. */
@@ -82,7 +84,8 @@ export class BatchSender<Item, Message> {
     const index = this.#items.indexOf(item);
     if (index < 0) return false;
     this.#items.splice(index, 1);
-    this.#bytes.splice(index, 1);
+    const [bytes = 0] = this.#bytes.splice(index, 1);
+    this.#waitingBytes -= bytes;
     return true;
   }
 
@@ -106,6 +109,7 @@ export class BatchSender<Item, Message> {
         continue;
       }
       this.#isUnanswered = true;
+      for (let i = 0; i < count; i += 1) this.#waitingBytes -= this.#bytes[i] ?? 0;
       this.#items = whole ? [] : this.#items.slice(count);
       this.#bytes = whole ? [] : this.#bytes.slice(count);
     }

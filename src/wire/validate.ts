@@ -1,4 +1,5 @@
 import { KeychainError } from '../base/errors.js';
+import { idBytesMax } from '../base/limits.js';
 import type { Operation } from '../gen/keychaindb/v1/kv.js';
 import type { RequestId } from '../gen/keychaindb/v1/log.js';
 
@@ -27,7 +28,7 @@ export function validateOperation(
   if (ofKey !== undefined) return ofKey;
   switch (asked.$case) {
     case 'get':
-      return undefined;
+      return validateNode(asked.value.node);
     case 'put':
       return (
         validateValueSize(asked.value.value.byteLength, limits) ??
@@ -44,6 +45,16 @@ export function validateKey(key: Uint8Array, limits: OperationLimits): KeychainE
   }
   if (key.byteLength <= limits.keyBytesMax) return undefined;
   return tooLarge('KEY_TOO_LARGE', 'key', key.byteLength, limits.keyBytesMax, keyBytesFlag);
+}
+
+/** Of a member that a read names; longer than any id that there is. */
+function validateNode(node: string): KeychainError | undefined {
+  if (node.length <= idBytesMax) return undefined;
+  return new KeychainError(
+    'BAD_REQUEST',
+    `the node's id has ${node.length} characters and the limit is ${idBytesMax}`,
+    { field: 'node' },
+  );
 }
 
 /** `bytes`: the size of the value, or what of it was seen. */

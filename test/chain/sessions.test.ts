@@ -1,12 +1,14 @@
 import t from 'tap';
 import { sessionReadsMax, sessionResultBytesMax } from '../../src/chain/limits.js';
 import { acceptSessions } from '../../src/chain/sessions.js';
+import type { View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type {
   Operation,
   OperationResult,
   SessionResponse,
 } from '../../src/gen/keychaindb/v1/kv.js';
 import type { Channel } from '../../src/wire/channel.js';
+import { viewOf } from '../proxy/views.js';
 
 const get = (id: number): Operation => ({
   id,
@@ -36,7 +38,7 @@ const found = (id: number, bytes: number): OperationResult => ({
 });
 
 /** A session whose client fetches a message when the test says so. */
-function session() {
+function session(view?: View) {
   const sent: SessionResponse[] = [];
   const begun: number[] = [];
   const owed = new Map<number, (result: OperationResult) => void>();
@@ -55,7 +57,7 @@ function session() {
     close: () => undefined,
   };
   const accept = acceptSessions(
-    () => undefined,
+    () => view,
     (operations, answer) => {
       for (const { id } of operations) {
         begun.push(id);
@@ -101,5 +103,14 @@ t.test('reads wait while nobody fetches the values of those before', async (t) =
     sent.flatMap(({ results }) => results.map(({ id }) => id)),
     Array.from({ length: 20 }, (_, i) => i),
     'each is answered once, in order',
+  );
+});
+
+t.test('a message without operations is answered with the view', async (t) => {
+  const { take, sent } = session(viewOf(3, ['a']));
+  take([]);
+  t.same(
+    sent.map(({ results, view }) => [results.length, view?.epoch]),
+    [[0, 3]],
   );
 });

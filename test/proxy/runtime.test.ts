@@ -14,6 +14,7 @@ function startFake() {
   const views = new FakeDialer<WatchViewsRequest, View>();
   const nodes = new FakeDialer<SessionRequest, SessionResponse>();
   const fatal: unknown[] = [];
+  const notices: string[] = [];
   const proxy = startProxy({
     id: 'proxy-1',
     clock,
@@ -23,8 +24,9 @@ function startFake() {
     nodes,
     limits: { keyBytesMax: 16, valueBytesMax: 64 },
     fatal: (error) => fatal.push(error),
+    notice: (text) => notices.push(text),
   });
-  return { clock, views, nodes, proxy, fatal };
+  return { clock, views, nodes, proxy, fatal, notices };
 }
 
 type Fake = ReturnType<typeof startFake>;
@@ -212,6 +214,55 @@ t.test('what is wrong with an operation is said before it is sent', async (t) =>
     },
   });
   t.equal(wordOf(await proxy.execute({ ...getOf('k'), operation: undefined })), 'BAD_REQUEST');
+});
+
+t.test('what is no trace context is not sent on: nobody counts its bytes', async (t) => {
+  const fake = await startUp('a');
+  const result = fake.proxy.execute({ ...putOf('k', 'v'), trace: new Uint8Array(8_000_000) });
+  await settled();
+  t.equal(newest(fake, 'a')[0]?.trace.byteLength, 0);
+  answer(fake, 'a');
+  t.equal(wordOf(await result), 'put 7');
+});
+
+t.test('a name that is longer than any is refused before it is quoted', async (t) => {
+  const fake = await startUp('a');
+  const result = await fake.proxy.execute(getOf('k', 'x'.repeat(1_000_000)));
+  t.equal(wordOf(result), 'BAD_REQUEST');
+  t.ok(JSON.stringify(result).length < 1_000);
+});
+
+const foreign = (epoch: number, ...serving: readonly string[]): View => ({
+  ...viewOf(epoch, serving),
+  clusterId: new Uint8Array(16).fill(2),
+});
+
+t.test('a view of another cluster is not used, whatever its epoch', async (t) => {
+  const fake = await startUp('a');
+  fake.views.to('c2:1').handler.message(foreign(9, 'z'));
+  t.equal(fake.proxy.view?.epoch, 1);
+  fake.views.to('c1:1').handler.message(viewOf(2, ['a', 'b']));
+  t.equal(fake.proxy.view?.epoch, 2, 'its own is seen as before');
+  t.equal(fake.notices.length, 1);
+  t.match(fake.notices[0], /a coordinator belongs to cluster 0202/);
+});
+
+t.test('a process of another cluster at the address of a node is asked nothing', async (t) => {
+  const fake = startFake();
+  fake.views.to('c1:1').handler.message(viewOf(1, ['a']));
+  const read = fake.proxy.execute(getOf('k'));
+  fake.nodes.to('a:1').handler.message({ results: [], view: foreign(1, 'a') });
+  await settled();
+  t.ok(fake.nodes.to('a:1').isClosed);
+  t.same(
+    fake.nodes.channels.flatMap(({ sent }) => sent.flatMap(({ operations }) => operations)),
+    [],
+  );
+  await fake.clock.pass(100);
+  greet(fake, 'a');
+  await settled();
+  answer(fake, 'a');
+  t.equal(wordOf(await read), 'get 5', 'the node is back');
 });
 
 t.test('no timer runs while nobody waits', async (t) => {
