@@ -46,6 +46,8 @@ interface DemoProcess {
 
 /** Milliseconds until the whole cluster must be ready. */
 const readyMs = 60_000;
+/** Milliseconds that a proxy may take to answer. */
+const answerMs = 5_000;
 /** Milliseconds that processes may take to end before they are killed. */
 const stopMs = 5_000;
 
@@ -60,8 +62,8 @@ export async function runDemo(flags: DemoFlags): Promise<void> {
     const planned = await plan({ ...flags, ...(jaeger && { otlp: jaeger.otlp }) }, dir);
     demo = new Demo(planned, dir);
     progress(`starting ${planned.length} processes in ${dir}`);
-    await demo.start();
-    const isReady = await Promise.race([demo.ready().then(() => true), stopped.then(() => false)]);
+    const started = demo.start();
+    const isReady = await Promise.race([started.then(() => true), stopped.then(() => false)]);
     if (isReady) {
       await writeClusterFile(dir, planned);
       const link = jaeger === undefined ? '' : await firstTrace(planned, jaeger);
@@ -89,12 +91,15 @@ async function startDemoJaeger({ basePort }: DemoFlags, dir: string): Promise<Ja
 async function firstTrace(processes: readonly DemoProcess[], { page }: Jaeger): Promise<string> {
   const proxy = processes.find(({ role }) => role === 'proxy');
   if (proxy === undefined) return '';
-  const response = await fetch(`http://${proxy.http}/v1/keys/demo/first-write`, {
+  const written = fetch(`http://${proxy.http}/v1/keys/demo/first-write`, {
     method: 'PUT',
     headers: { 'content-type': 'application/octet-stream', 'x-keychaindb-trace': '1' },
     body: 'follow me',
+    signal: AbortSignal.timeout(answerMs),
   });
-  await response.arrayBuffer();
+  const response = await written.catch(() => undefined);
+  await response?.arrayBuffer().catch(() => undefined);
+  if (response === undefined) return '';
   return `${page}/trace/${response.headers.get('x-keychaindb-trace-id') ?? ''}`;
 }
 
@@ -211,6 +216,8 @@ class Demo {
   readonly #children = new Map<string, ChildProcess>();
   /** Those that have said that they listen. */
   readonly #up = new Set<string>();
+  /** Each resolves when its process has said so. */
+  readonly #listening = new Map<string, Promise<void>>();
   #isStopping = false;
   #failed: (error: Error) => void = () => undefined;
   readonly #failure: Promise<never>;
@@ -224,12 +231,21 @@ class Demo {
     this.#failure.catch(() => undefined);
   }
 
+  /**
+   * Resolves when every process listens and every node serves. Nodes and proxies can do nothing before the coordinators
+   * have a leader: they load while it is elected, and the coordinators load without them beside.
+   */
   async start(): Promise<void> {
-    await Promise.all(this.#processes.map((process_) => this.#spawn(process_)));
+    const coordinators = this.#of('coordinator');
+    await Promise.all(coordinators.map((process_) => this.#spawn(process_)));
+    const listening = Promise.all(coordinators.map(({ id }) => this.#listening.get(id)));
+    await this.#unlessFailed(listening);
+    const others = this.#processes.filter(({ role }) => role !== 'coordinator');
+    await Promise.all(others.map((process_) => this.#spawn(process_)));
+    await this.#ready();
   }
 
-  /** Resolves when every process listens and every node serves. */
-  async ready(): Promise<void> {
+  async #ready(): Promise<void> {
     const addresses = this.#of('coordinator').map(({ grpc }) => grpc);
     const verbs = clusterVerbs({ addresses, clock: systemClock });
     const connections = new Connections();
@@ -278,12 +294,7 @@ class Demo {
         if (ids.every((id) => serving.some((m) => m.id === id))) resolve();
       };
       const cancel = systemClock.after(readyMs, () =>
-        reject(
-          new KeychainError(
-            'DEADLINE',
-            `the chain was not ready within ${readyMs / 1_000} s: look into ${this.#dir}/*.log`,
-          ),
-        ),
+        reject(notReady('not all nodes serve', this.#dir)),
       );
       this.#failure.catch(cancel);
       for (const address of addresses) {
@@ -302,11 +313,10 @@ class Demo {
           await pause(systemClock, 20);
           continue;
         }
-        const response = await fetch(`http://${http}/readyz`).catch(() => undefined);
-        await response?.arrayBuffer();
-        if (response?.status === 200) break;
+        if (await isReady(http)) break;
         await pause(systemClock, 20);
       }
+      if (performance.now() >= deadline) throw notReady(`${id} does not answer`, this.#dir);
     }
   }
 
@@ -314,13 +324,19 @@ class Demo {
     const { id, argv } = process_;
     const output = await open(join(this.#dir, `${id}.log`), 'a');
     const [command = '', ...args] = argv;
+    // Told to stop meanwhile: nobody would end it.
+    if (this.#isStopping) return output.close();
     const child = spawn(command, args, { stdio: ['ignore', output.fd, output.fd, 'ipc'] });
-    await output.close();
     this.#children.set(id, child);
     process_.pid = child.pid ?? 0;
-    child.on('message', (message) => {
-      if ((message as ReadyNotice).ready) this.#up.add(id);
+    const listens = new Promise<void>((resolve) => {
+      child.on('message', (message) => {
+        if (!(message as ReadyNotice).ready) return;
+        this.#up.add(id);
+        resolve();
+      });
     });
+    this.#listening.set(id, listens);
     child.on('exit', (code, signal) => {
       this.#children.delete(id);
       if (this.#isStopping) return;
@@ -332,6 +348,7 @@ class Demo {
       }
       say(`${id} ${how}; it comes back with:\n  ${argv.map(quoted).join(' ')}`);
     });
+    await output.close();
   }
 
   async stop(): Promise<void> {
@@ -346,6 +363,20 @@ class Demo {
     await Promise.all(ended);
     clearTimeout(timer);
   }
+}
+
+function notReady(why: string, dir: string): KeychainError {
+  return new KeychainError(
+    'DEADLINE',
+    `the cluster was not ready within ${readyMs / 1_000} s, ${why}: look into ${dir}/*.log`,
+  );
+}
+
+async function isReady(http: string): Promise<boolean> {
+  const signal = AbortSignal.timeout(answerMs);
+  const response = await fetch(`http://${http}/readyz`, { signal }).catch(() => undefined);
+  await response?.arrayBuffer().catch(() => undefined);
+  return response?.status === 200;
 }
 
 function quoted(word: string): string {

@@ -20,6 +20,8 @@ const readyMs = 20_000;
 /** Milliseconds that it may take to end. */
 const stopMs = 3_000;
 const lookMs = 100;
+/** Milliseconds that one answer may take. */
+const answerMs = 2_000;
 
 /** `JAEGER_BIN`, or `jaeger` on the PATH; undefined where there is none. */
 export async function findJaeger(env: NodeJS.ProcessEnv): Promise<string | undefined> {
@@ -124,8 +126,9 @@ async function answers(child: ChildProcess, page: string, dir: string): Promise<
   });
   const deadline = performance.now() + readyMs;
   while (performance.now() < deadline && failure === undefined) {
-    const response = await fetch(page).catch(() => undefined);
-    await response?.arrayBuffer();
+    const signal = AbortSignal.timeout(answerMs);
+    const response = await fetch(page, { signal }).catch(() => undefined);
+    await response?.arrayBuffer().catch(() => undefined);
     if (response !== undefined) return;
     await pause(systemClock, lookMs);
   }
