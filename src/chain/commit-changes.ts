@@ -7,7 +7,7 @@ import type { StoreChanges } from './fold.js';
 import { storeDelayMs, unstoredBytesMax } from './limits.js';
 import { watermarkKey } from './node-store.js';
 import type { Objects } from './objects.js';
-import type { Session, StagedVersion } from './state.js';
+import type { StagedVersion } from './state.js';
 
 /** What changed of a client's outcomes. */
 interface OutcomeChanges {
@@ -19,7 +19,7 @@ interface OutcomeChanges {
 const overheadBytes = 256;
 
 /**
- * What is committed and not yet in the store. Everything of it is in the synced log, so it may wait: what is written again
+ * What is committed and not yet in the store. Everything of it is in the log, in batches that are written before: it may wait. What is written again
  * meanwhile is stored once, and an outcome that is forgotten meanwhile, as most are, never. It is stored with the watermark
  * that it belongs to, in one batch: the store is always the state at its watermark, and a start takes what is above from
  * the log (R12).
@@ -27,7 +27,7 @@ const overheadBytes = 256;
 export class CommitChanges implements StoreChanges {
   readonly #objects: Objects;
   readonly #outcomes = new Map<string, OutcomeChanges>();
-  readonly #sessions = new Map<string, SessionRecord>();
+  readonly #sessions = new Map<string, SessionRecord | undefined>();
   #through: EntryId | undefined;
   /** Monotonic milliseconds of the oldest commit that waits. */
   #since = 0;
@@ -56,13 +56,8 @@ export class CommitChanges implements StoreChanges {
     else if (!changes.recorded.delete(seq)) changes.forgotten.add(seq);
   }
 
-  session(clientId: string, session: Session | undefined): void {
-    this.#sessions.set(
-      clientId,
-      session === undefined
-        ? { answeredBelow: 1, lastAt: 0, expired: true }
-        : { answeredBelow: session.answeredBelow, lastAt: session.lastAt, expired: false },
-    );
+  session(clientId: string, record: SessionRecord | undefined): void {
+    this.#sessions.set(clientId, record);
   }
 
   /** All that was told since the last call is committed: everything through this entry. */
@@ -97,8 +92,9 @@ export class CommitChanges implements StoreChanges {
       }
     }
     const sessions = Array.from(this.#sessions, ([client, record]): WriteOp => {
-      const value = encoded(SessionRecord, record);
-      return { type: 'put', key: sessionKey(fromMapKey(client)), value };
+      const key = sessionKey(fromMapKey(client));
+      if (record === undefined) return { type: 'del', key };
+      return { type: 'put', key, value: encoded(SessionRecord, record) };
     });
     const mark: WriteOp = { type: 'put', key: watermarkKey, value: watermark };
     this.#objects.store([...outcomes, ...forgotten, ...sessions, mark]);

@@ -23,7 +23,8 @@ export function expireSessions(turn: Turn, now: number, wall: number): void {
   const { state } = turn;
   const { active, ledger } = state;
   if (active === undefined || state.removed || !isHead(active, state.self)) return;
-  if (now < state.expiryDueAt || isExpiring(ledger)) return;
+  // One entry at a time: the next one would name the same clients.
+  if (now < state.expiryDueAt || ledger.expiring.size > 0) return;
   const silent = silentClients(ledger, wall);
   // Those that one entry didn't hold go with the next.
   if (silent.length < expiredInEntryMax) state.expiryDueAt = now + expiryMs;
@@ -43,11 +44,6 @@ export function expireSessions(turn: Turn, now: number, wall: number): void {
   };
   const block = encodeBlock({ chainId: state.chainId, previous: ledger.last, entries: [entry] });
   turn.emit({ type: 'BlockAppended', block, stored: false });
-}
-
-/** Is an entry that expires sessions not committed yet? The next one would name the same ones. */
-function isExpiring({ staged }: Ledger): boolean {
-  return staged.some(({ entries }) => entries[0]?.record.$case === 'sessionsExpired');
 }
 
 /** As many as one entry may name, of those that nothing is staged for. */

@@ -6,6 +6,7 @@ import {
   type Envelope,
   type Outcome,
   type RequestId,
+  type SessionRecord,
 } from '../gen/keychaindb/v1/log.js';
 import type { LogBlock } from '../log/event-log.js';
 import { origin } from '../log/event-log.js';
@@ -18,7 +19,8 @@ export interface StoreChanges {
   object(key: Uint8Array, version: StagedVersion): void;
   /** An outcome to keep, or (undefined) to forget. */
   outcome(clientId: string, seq: number, outcome: Outcome | undefined): void;
-  session(clientId: string, session: Session | undefined): void;
+  /** A session as it is now, or (undefined) that nothing is known of this client any more. */
+  session(clientId: string, record: SessionRecord | undefined): void;
 }
 
 const nowhere: StoreChanges = {
@@ -40,6 +42,7 @@ export function emptyLedger(): Ledger {
     dirty: new Map(),
     sessions: new Map(),
     expired: new Map(),
+    expiring: new Set(),
     lastAt: 0,
   };
 }
@@ -89,6 +92,9 @@ function stageEntry(
     const versions = ledger.dirty.get(key);
     if (versions === undefined) ledger.dirty.set(key, [written.version]);
     else versions.push(written.version);
+  }
+  if (record.$case === 'sessionsExpired') {
+    for (const id of record.value.clientIds) ledger.expiring.add(toMapKey(id));
   }
   const client = request === undefined ? undefined : toMapKey(request.clientId);
   if (request !== undefined && client !== undefined) {
@@ -165,7 +171,10 @@ export function cutSuffix(ledger: Ledger, after: EntryId): void {
   if (ledger.synced.index > after.index) ledger.synced = after;
 }
 
-function unstageEntry(ledger: Ledger, { envelope, key, client }: StagedEntry): void {
+function unstageEntry(ledger: Ledger, { envelope, record, key, client }: StagedEntry): void {
+  if (record.$case === 'sessionsExpired') {
+    for (const id of record.value.clientIds) ledger.expiring.delete(toMapKey(id));
+  }
   if (key !== undefined) {
     const versions = ledger.dirty.get(key);
     assert(versions?.at(-1)?.revision === envelope.index, 'the newest version is cut first', {
@@ -215,14 +224,16 @@ function commitBlock(ledger: Ledger, block: StagedBlock, changes: StoreChanges):
     if (key !== undefined && (record.$case === 'put' || record.$case === 'delete')) {
       changes.object(record.value.key, commitVersion(ledger, key, envelope.index));
     } else if (record.$case === 'sessionsExpired') {
-      for (const id of record.value.clientIds) expire(ledger, toMapKey(id), changes);
+      for (const id of record.value.clientIds) {
+        expire(ledger, toMapKey(id), envelope.at, changes);
+      }
     }
     if (envelope.request !== undefined && client !== undefined) {
       recordOutcome(ledger, client, envelope.request, entry, changes);
       touched.add(client);
     }
   }
-  for (const client of touched) changes.session(client, ledger.sessions.get(client));
+  for (const client of touched) changes.session(client, recordOf(sessionOf(ledger, client)));
   ledger.stagedBytes -= block.bytes;
   ledger.stagedEntries -= block.entries.length;
   ledger.watermark = block.end;
@@ -266,7 +277,13 @@ function recordOutcome(
   }
 }
 
-function expire(ledger: Ledger, client: string, changes: StoreChanges): void {
+function recordOf({ answeredBelow, lastAt }: Session): SessionRecord {
+  return { answeredBelow, lastAt, expired: false, expiredAt: 0 };
+}
+
+/** @param at of the entry that says so, wall milliseconds */
+function expire(ledger: Ledger, client: string, at: number, changes: StoreChanges): void {
+  ledger.expiring.delete(client);
   const session = ledger.sessions.get(client);
   if (session !== undefined) {
     for (const seq of session.outcomes.keys()) changes.outcome(client, seq, undefined);
@@ -275,9 +292,21 @@ function expire(ledger: Ledger, client: string, changes: StoreChanges): void {
     session.lastAt = 0;
     if (session.staged.size === 0) ledger.sessions.delete(client);
   }
-  ledger.expired.set(client, true);
-  changes.session(client, undefined);
-  if (ledger.expired.size <= expiredSessionsMax) return;
-  const oldest = ledger.expired.keys().next();
-  if (!oldest.done) ledger.expired.delete(oldest.value);
+  ledger.expired.delete(client);
+  ledger.expired.set(client, at);
+  changes.session(client, { answeredBelow: 1, lastAt: 0, expired: true, expiredAt: at });
+  for (const [oldest] of ledger.expired) {
+    if (ledger.expired.size <= expiredSessionsMax) break;
+    ledger.expired.delete(oldest);
+    // A log of before 0.2 may hold a write of a client after its expiry.
+    const left = ledger.sessions.get(oldest);
+    changes.session(oldest, left && recordOf(left));
+  }
+}
+
+/** After the records of a store were taken, which are in order of their keys: oldest first, and no more than are remembered. */
+export function sortExpired({ expired }: Ledger): void {
+  const sorted = [...expired].sort(([, a], [, b]) => a - b);
+  expired.clear();
+  for (const [client, at] of sorted.slice(-expiredSessionsMax)) expired.set(client, at);
 }

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.js';
+import { toMapKey } from '../base/bytes.js';
 import { MemberState } from '../gen/keychaindb/v1/coordinator.js';
 import { idAt } from './spans.js';
 import type { NodeState } from './state.js';
@@ -76,6 +77,16 @@ function checkStaged({ ledger }: NodeState): void {
     versions,
     entries: ledger.stagedEntries,
   });
+  const expiries = ledger.staged.flatMap(({ entries }) =>
+    entries.flatMap(({ record: { $case, value } }) =>
+      $case === 'sessionsExpired' ? value.clientIds.map(toMapKey) : [],
+    ),
+  );
+  assert(
+    expiries.length === ledger.expiring.size && expiries.every((id) => ledger.expiring.has(id)),
+    'those whose expiry is staged are known',
+    { staged: expiries.length, known: ledger.expiring.size },
+  );
   for (const session of ledger.sessions.values()) {
     for (const id of session.staged.values()) {
       assert(

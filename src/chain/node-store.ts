@@ -7,7 +7,7 @@ import type { WriteOp } from '../log/engine.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import { blockKey, blockPrefix, metaKey, parseOutcomeKey, sessionPrefix } from '../log/keys.js';
 import { incompleteKey, readBase, revisionOf } from './base.js';
-import { emptyLedger, stageBlock } from './fold.js';
+import { emptyLedger, sortExpired, stageBlock } from './fold.js';
 import type { Kept } from './kept.js';
 import type { Remembered } from './start.js';
 import type { Ledger, Session } from './state.js';
@@ -120,6 +120,7 @@ export async function rememberLedger(log: EventLog): Promise<Ledger> {
 
 async function rememberSessions(log: EventLog, ledger: Ledger): Promise<void> {
   for await (const [key, value] of log.scan(sessionPrefix)) rememberSession(ledger, key, value);
+  sortExpired(ledger);
 }
 
 /** Takes one stored record of a session, or of one of its outcomes. */
@@ -132,8 +133,10 @@ export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Arr
   }
   const record = SessionRecord.decode(value);
   ledger.lastAt = Math.max(ledger.lastAt, record.lastAt);
-  if (record.expired) ledger.expired.set(client, true);
-  if (record.lastAt === 0 && record.expired) return;
+  if (record.expired) {
+    ledger.expired.set(client, record.expiredAt);
+    return;
+  }
   const session = sessionIn(ledger, client);
   session.answeredBelow = Math.max(1, record.answeredBelow);
   session.lastAt = record.lastAt;

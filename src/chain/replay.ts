@@ -5,7 +5,7 @@ import type { EntryId, Envelope, SnapshotBase, SnapshotChunk } from '../gen/keyc
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import { objectPrefix } from '../log/keys.js';
 import { readBase, readChunks, revisionOf } from './base.js';
-import { commitThrough, emptyLedger, type StoreChanges, stageBlock } from './fold.js';
+import { commitThrough, emptyLedger, type StoreChanges, sortExpired, stageBlock } from './fold.js';
 import type { KeyValue } from './messages.js';
 import { rememberSession } from './node-store.js';
 import { decodeObject } from './objects.js';
@@ -65,12 +65,13 @@ export class Replay {
     assert(this.ledger.staged.length === 0, 'what is staged is not copied');
     const copy = new Replay({ keepsValues: this.#keepsValues });
     const { sessions, expired, ...rest } = this.ledger;
-    Object.assign(copy.ledger, rest, { staged: [], dirty: new Map() });
+    const nothing = { staged: [], dirty: new Map(), expiring: new Set() };
+    Object.assign(copy.ledger, rest, nothing);
     for (const [client, session] of sessions) {
       const outcomes = new Map(session.outcomes);
       copy.ledger.sessions.set(client, { ...session, outcomes, staged: new Map() });
     }
-    for (const client of expired.keys()) copy.ledger.expired.set(client, true);
+    for (const [client, at] of expired) copy.ledger.expired.set(client, at);
     for (const [key, object] of this.objects) copy.objects.set(key, object);
     copy.#hash.addAll(this.#hash);
     return copy;
@@ -92,6 +93,7 @@ export class Replay {
         this.#write(name, { ...found, revision: found.modRevision });
       }
     }
+    sortExpired(ledger);
     Object.assign(ledger, { last: at, synced: at, watermark: at, spans: base.spans });
     ledger.lastAt = Math.max(ledger.lastAt, base.time);
     this.#changes = [];

@@ -75,8 +75,10 @@ export interface Ledger {
   /** Versions above the watermark by key, oldest first; a key without any isn't in the map: it is clean. */
   readonly dirty: Map<string, StagedVersion[]>;
   readonly sessions: Map<string, Session>;
-  /** Clients whose session was expired, oldest first. */
-  readonly expired: Map<string, true>;
+  /** When each client's session was expired, oldest first: wall milliseconds of the entry, 0 where 0.1.0 stored it. */
+  readonly expired: Map<string, number>;
+  /** Clients that a staged entry expires. */
+  readonly expiring: Set<string>;
   /** Newest `at` in the log, so that it never goes back. */
   lastAt: number;
 }

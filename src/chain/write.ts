@@ -52,13 +52,6 @@ function admit(turn: Turn, draft: Draft, write: WriteRequest): void {
   const client = toMapKey(write.request.clientId);
   const { seq } = write.request;
   const session = ledger.sessions.get(client);
-  if (ledger.expired.has(client)) {
-    refuse(turn, write.token, {
-      reason: 'SESSION_EXPIRED',
-      message: 'the session of this client was expired after a long silence: its outcomes are gone',
-    });
-    return;
-  }
   if (session !== undefined) {
     const outcome = session.outcomes.get(seq);
     if (outcome !== undefined) {
@@ -81,6 +74,14 @@ function admit(turn: Turn, draft: Draft, write: WriteRequest): void {
       });
       return;
     }
+  }
+  // What is staged after the expiry would be an outcome of a client that is known to have none.
+  if (ledger.expired.has(client) || ledger.expiring.has(client)) {
+    refuse(turn, write.token, {
+      reason: 'SESSION_EXPIRED',
+      message: 'the session of this client was expired after a long silence: its outcomes are gone',
+    });
+    return;
   }
   if (draft.join(client, seq, write.token)) return;
   const outstanding = (session?.outcomes.size ?? 0) + (session?.staged.size ?? 0);

@@ -12,6 +12,7 @@ export function cloneLedger(ledger: Ledger): Ledger {
     dirty: new Map([...ledger.dirty].map(([key, versions]) => [key, [...versions]])),
     sessions: new Map([...ledger.sessions].map(([id, session]) => [id, cloneSession(session)])),
     expired: new Map(ledger.expired),
+    expiring: new Set(ledger.expiring),
   };
 }
 

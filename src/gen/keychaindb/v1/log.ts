@@ -133,7 +133,10 @@ export interface SessionRecord {
   readonly answeredBelow: number;
   /** Time of its last entry, milliseconds. */
   readonly lastAt: number;
+  /** The client's outcomes were forgotten after a silence: last_at is 0. */
   readonly expired: boolean;
+  /** Time of the entry that says so, milliseconds; 0: stored by 0.1.0. */
+  readonly expiredAt: number;
 }
 
 /** Where each generation of a chain's log begins, so that a start needs no walk over all of it. */
@@ -1213,7 +1216,7 @@ export const Outcome: MessageFns<Outcome> = {
 };
 
 function createBaseSessionRecord(): SessionRecord {
-  return { answeredBelow: 0, lastAt: 0, expired: false };
+  return { answeredBelow: 0, lastAt: 0, expired: false, expiredAt: 0 };
 }
 
 export const SessionRecord: MessageFns<SessionRecord> = {
@@ -1226,6 +1229,9 @@ export const SessionRecord: MessageFns<SessionRecord> = {
     }
     if (message.expired !== false) {
       writer.uint32(24).bool(message.expired);
+    }
+    if (message.expiredAt !== 0) {
+      writer.uint32(32).uint64(message.expiredAt);
     }
     return writer;
   },
@@ -1265,6 +1271,14 @@ export const SessionRecord: MessageFns<SessionRecord> = {
             }
 
             message.expired = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.expiredAt = reader.uint64Number();
             continue;
           }
         }
