@@ -35,7 +35,7 @@ import {
   repeatLateQuery,
 } from './read.js';
 import { onBaseWritten, onChunksStored, onInstalled } from './snapshot.js';
-import type { NodeState } from './state.js';
+import type { ClockReading, NodeState } from './state.js';
 import { Turn } from './turn.js';
 import { everyoneIn, nameKey } from './views.js';
 import { onWritesReceived } from './write.js';
@@ -124,14 +124,18 @@ function onTick(turn: Turn, now: number, wall: number): void {
   compareOnTick(turn, now);
 }
 
+/** Has the wall clock gone on without the monotonic one between two readings of both, or jumped? */
+export function haveParted(before: ClockReading, after: ClockReading): boolean {
+  return Math.abs(after.wall - before.wall - (after.now - before.now)) > clockMarginMs;
+}
+
 /** A suspended machine stops the monotonic clock: what it promised itself means nothing after it. */
 function guardAgainstSuspension(turn: Turn, now: number, wall: number): void {
   const { state } = turn;
   const last = state.lastTick;
   state.lastTick = { now, wall };
   if (last === undefined) return;
-  const parted = Math.abs(wall - last.wall - (now - last.now));
-  if (parted > clockMarginMs) turn.emit({ type: 'LeasesDropped' });
+  if (haveParted(last, { now, wall })) turn.emit({ type: 'LeasesDropped', now });
 }
 
 function onPeerSaid(turn: Turn, message: PeerMessage, now: number): void {

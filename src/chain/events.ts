@@ -43,7 +43,7 @@ export type ChainEvent =
       readonly now: number;
     }
   | { readonly type: 'PromisesAsked'; readonly now: number }
-  | { readonly type: 'LeasesDropped' }
+  | { readonly type: 'LeasesDropped'; readonly now: number }
   | { readonly type: 'PeerStopped'; readonly name: Name }
   | { readonly type: 'UpDialed'; readonly session: number; readonly to: Name }
   | { readonly type: 'UpHeard'; readonly now: number }

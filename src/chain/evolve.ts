@@ -115,6 +115,7 @@ function evolvePeers(state: NodeState, event: PeerEvent): void {
       break;
     case 'LeasesDropped':
       state.held.clear();
+      state.leasesDroppedAt = event.now;
       state.leaseUntil = leaseEnd(state);
       break;
     case 'PeerStopped':

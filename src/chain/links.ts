@@ -1,8 +1,9 @@
 import type { Clock } from '../base/clock.js';
+import { KeychainError } from '../base/errors.js';
 import type { FollowAck, FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
-import { type EventLog, type LogBlock, origin, sameEntry } from '../log/event-log.js';
+import { type EventLog, isDamage, type LogBlock, origin, sameEntry } from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
@@ -227,8 +228,12 @@ export class Links {
         ? new SnapshotFeed(forwarder, this.#log, paced).run(first)
         : forwarder.run(this.#log, first, common, pace);
     fed.catch((error: unknown) => {
+      const now = this.#clock.monotonic();
       this.#dropFollower(link, `its log can't be read: ${String(error)}`);
-      this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
+      this.#give({ type: 'DownLinkClosed', link, now });
+      // The follower asks again for ever. A base that can't be read may have given way to a newer one.
+      if (common === undefined || !isDamage(error)) return;
+      this.#give({ type: 'DamageFound', what: KeychainError.from(error).message, now });
     });
   }
 

@@ -62,12 +62,16 @@ export function askForPromises(turn: Turn, now: number): void {
         header: headerTo(state, to),
         message: {
           $case: 'promiseRequest',
-          // Whole microseconds, rounded down: the lease counts from no later than now.
-          value: { leaseMs: state.timing.leaseMs, nonce: Math.floor(now * 1000) },
+          value: { leaseMs: state.timing.leaseMs, nonce: microsOf(now) },
         },
       },
     });
   }
+}
+
+/** Whole microseconds, rounded down: a lease counts from no later than the moment it was asked for. */
+function microsOf(milliseconds: number): number {
+  return Math.floor(milliseconds * 1_000);
 }
 
 /** Time for the next round: every h; four times as often while a promise is lacking. */
@@ -106,7 +110,7 @@ export function onPromiseRequest(turn: Turn, from: Name, message: PeerMessage, n
 export function onPromiseGrant(turn: Turn, from: Name, nonce: number, now: number): void {
   const { state } = turn;
   const until = nonce / 1000 + state.timing.leaseMs;
-  if (nonce / 1000 > now) return;
+  if (nonce / 1000 > now || nonce < microsOf(state.leasesDroppedAt)) return;
   turn.emit({ type: 'PromiseHeld', name: from, until, now });
 }
 

@@ -13,6 +13,9 @@ import type { Pending } from './pending.js';
 import type { NodeState } from './state.js';
 import { isHead } from './views.js';
 
+/** Bytes that a write keeps in memory besides its key and value, about. */
+const overheadBytes = 256;
+
 /** An operation, and the token under which its answer is owed. */
 export interface Taken {
   readonly token: Token;
@@ -112,7 +115,9 @@ export class Requests {
   #write(token: Token, operation: Operation, now: number): void {
     const asked = operation.operation;
     if (asked === undefined || asked.$case === 'get') return;
-    const bytes = asked.$case === 'put' ? asked.value.value.byteLength : 0;
+    const { key } = asked.value;
+    const value = asked.$case === 'put' ? asked.value.value.byteLength : 0;
+    const bytes = overheadBytes + key.byteLength + value;
     if (this.#collectingBytes + this.#loadingBytes > stagedBytesMax) {
       this.#pending.fail(
         token,
@@ -202,6 +207,17 @@ export class Requests {
     if (this.#collecting.length > 0) this.#flushSoon();
   }
 
+  /** What nobody waits for any more: a disk that hangs for long is asked for the same again and again. */
+  #dropLate(now: number): void {
+    const late = this.#collecting.filter(({ deadline }) => deadline <= now);
+    if (late.length === 0) return;
+    this.#collecting = this.#collecting.filter(({ deadline }) => deadline > now);
+    for (const { end, bytes } of late) {
+      this.#collectingBytes -= bytes;
+      end?.();
+    }
+  }
+
   #takeBlock(): readonly Write[] {
     let count = 0;
     let bytes = 0;
@@ -253,6 +269,7 @@ export class Requests {
 
   /** Just after the step: the disk may be free for the next block. */
   stepped(input: ChainInput): void {
+    if (input.type === 'Ticked') this.#dropLate(input.now);
     const mayActivate = input.type === 'Ticked' || input.type === 'PeerSaid';
     if (input.type === 'LogSynced' || input.type === 'ViewPersisted') this.#flushSoon();
     else if (mayActivate && this.#collecting.length > 0) this.#flushSoon();

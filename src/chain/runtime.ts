@@ -23,7 +23,7 @@ import { validateOperation } from '../wire/validate.js';
 import { CommitChanges } from './commit-changes.js';
 import { Compaction, compactionDefault } from './compaction.js';
 import { comparePaceDefault } from './comparison.js';
-import { step } from './core.js';
+import { haveParted, step } from './core.js';
 import { DiskWait } from './disk-wait.js';
 import type { ChainEvent } from './events.js';
 import type { ForwardMeter } from './forwarder.js';
@@ -84,6 +84,8 @@ class NodeRuntime implements NodeHandle {
   readonly removed: Promise<Removal>;
   #onRemoved: (removal: Removal) => void = () => undefined;
   #persistedEpoch: number;
+  /** Resolves when the effects of the steps so far are released, where some of them wait for the disk. */
+  #withheld: Promise<void> | undefined;
   #closed = false;
   readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
   readonly acceptFollow: Acceptor<FollowDown, FollowUp>;
@@ -231,6 +233,7 @@ class NodeRuntime implements NodeHandle {
 
   #step(input: ChainInput): void {
     if (this.#closed) return;
+    if (input.type === 'ReadsReceived') this.#lookAtClocks(input.now);
     const { events, effects } = step(this.state, this.#requests.refreshed(input), this.#changes);
     let mustSync = false;
     for (const event of events) {
@@ -239,11 +242,26 @@ class NodeRuntime implements NodeHandle {
     }
     this.#requests.stepped(input);
     this.#ticks.stepped();
-    if (mustSync) {
-      void this.#log.settled().then(() => this.#guarded(() => this.#release(effects)));
-    } else {
-      this.#release(effects);
-    }
+    if (mustSync) this.#withhold(this.#log.settled(), effects);
+    else if (this.#withheld !== undefined) this.#withhold(Promise.resolve(), effects);
+    else this.#release(effects);
+  }
+
+  /** The next tick may be a while off: a machine that was suspended learns of it before it answers anything. */
+  #lookAtClocks(now: number): void {
+    const { lastTick } = this.state;
+    const wall = this.#clock.wall();
+    if (lastTick === undefined || !haveParted(lastTick, { now, wall })) return;
+    this.#step({ type: 'Ticked', now, wall });
+  }
+
+  /** Effects leave in the order of their steps: a later step may rest on what an earlier one waits for (R5). */
+  #withhold(synced: Promise<void>, effects: readonly ChainEffect[]): void {
+    const withheld = Promise.all([this.#withheld, synced]).then(() => {
+      if (this.#withheld === withheld) this.#withheld = undefined;
+      this.#guarded(() => this.#release(effects));
+    });
+    this.#withheld = withheld;
   }
 
   /** Hands an event to the log. True: the effects of its step wait until it is on the disk. */

@@ -66,6 +66,7 @@ export function startState(
     comparison: emptyComparison(pace, now),
     damage: undefined,
     counters: { queriesAnswered: 0, queriesSent: 0 },
+    leasesDroppedAt: Number.NEGATIVE_INFINITY,
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,
     expiryDueAt: now,

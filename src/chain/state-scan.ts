@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { EntryId } from '../gen/keychaindb/v1/log.js';
-import { BlocksDropped, type EventLog } from '../log/event-log.js';
+import { type EventLog, isDamage } from '../log/event-log.js';
 import { objectPrefix } from '../log/keys.js';
 import type { AskedRange } from './compare.js';
 import type { ComparePace, RangeHash } from './comparison.js';
@@ -106,9 +106,9 @@ export class StateScan {
     try {
       return await work();
     } catch (error) {
-      const { reason, message } = KeychainError.from(error);
-      if (reason === 'CORRUPT' && !(error instanceof BlocksDropped)) {
-        this.#give({ type: 'DamageFound', what: message, now: this.#clock.monotonic() });
+      if (isDamage(error)) {
+        const { message: what } = KeychainError.from(error);
+        this.#give({ type: 'DamageFound', what, now: this.#clock.monotonic() });
       }
       return undefined;
     }

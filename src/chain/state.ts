@@ -57,6 +57,12 @@ export interface Session {
   lastAt: number;
 }
 
+/** The monotonic clock and the wall's, at one moment. */
+export interface ClockReading {
+  readonly now: number;
+  readonly wall: number;
+}
+
 /** What the log folds to: the replayable part. Changed by `fold.ts` alone. */
 export interface Ledger {
   /** Newest entry, durable or not. */
@@ -219,8 +225,10 @@ export interface NodeState {
   /** What is wrong with this store, or with another's, as far as this node has found. */
   damage: StoreDamage | undefined;
   readonly counters: Counters;
+  /** When a suspension was noticed last: what was asked for before it is granted to a past. */
+  leasesDroppedAt: number;
   /** Clocks at the last tick, to notice a suspended machine. */
-  lastTick: { readonly now: number; readonly wall: number } | undefined;
+  lastTick: ClockReading | undefined;
   lastPromiseRound: number;
   /** Monotonic milliseconds from which on the head looks for sessions to expire. */
   expiryDueAt: number;

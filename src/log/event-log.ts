@@ -1,4 +1,5 @@
 import type { Observable } from 'rxjs';
+import { KeychainError } from '../base/errors.js';
 import type { EntryId, Envelope } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from './engine.js';
 
@@ -26,6 +27,11 @@ export interface DurableBatch {
   readonly blocks: readonly LogBlock[];
   /** Everything up to here is on the disk. */
   readonly synced: EntryId;
+}
+
+/** Is this a record that can't be read? One that was dropped is none. */
+export function isDamage(error: unknown): boolean {
+  return KeychainError.from(error).reason === 'CORRUPT' && !(error instanceof BlocksDropped);
 }
 
 /** A reader wants what the log doesn't keep any more. */

@@ -401,3 +401,22 @@ t.test(
     t.equal(c.writeOf(w), 'committed 1');
   },
 );
+
+t.test('what was asked for before a suspension was noticed is no lease after it', async (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a b c'));
+  c.put('a', 'k', 'v1');
+  c.hold = (p) => p.text === 'promiseGrant' && p.to === 'a';
+  c.pass(timing.heartbeatMs * 2);
+  const before = c.held.splice(0);
+  t.ok(before.length > 0);
+  c.now += 5;
+  c.give('a', { type: 'Ticked', now: c.now, wall: Math.floor(c.now) + 3_600_000 });
+  c.run();
+  for (const p of before) c.give(p.to, p.input(c.now));
+  const read = c.get('a', 'k');
+  t.equal(c.readOf(read), 'waits', 'nobody knows how long it was away');
+  c.release();
+  c.pass(timing.heartbeatMs * 2);
+  t.equal(c.readOf(read), 'v1', 'what it asks for from then on counts');
+});

@@ -74,3 +74,28 @@ t.test('who will not be the head hands it over, to be refused', async (t) => {
   await settled();
   t.equal(given.length, 1);
 });
+
+t.test(
+  'writes that wait for a hung disk count whole, and go when nobody waits for them',
+  async (t) => {
+    const { state, given, requests } = await requestsOfB();
+    state.active = view(1, 'b');
+    state.seen = state.active;
+    state.ledger.last = { generation: 1, index: 1 };
+    const del: Operation = {
+      ...put,
+      operation: { $case: 'delete', value: { key: Buffer.alloc(1_000), request: undefined } },
+    };
+    requests.take([{ token: 1, operation: del }], 0);
+    requests.take([{ token: 2, operation: { ...put, timeoutMs: 60_000 } }], 0);
+    await settled();
+    t.ok(requests.collectingBytes > 1_000, 'a delete, too');
+    requests.stepped({ ...tick, now: 5_000 });
+    t.ok(requests.collectingBytes < 1_000, 'its time is over');
+    t.same(given, []);
+    state.ledger.synced = state.ledger.last;
+    requests.stepped({ ...tick, now: 5_001 });
+    await settled();
+    t.match(given, [{ type: 'WritesReceived', writes: [{ token: 2 }] }]);
+  },
+);
