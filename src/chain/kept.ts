@@ -45,7 +45,7 @@ export function isBaseDue({ kept, ledger, incomplete, removed, bounds }: NodeSta
   return bytes > bounds.bytesMax / 2 || entries > bounds.entriesMax / 2;
 }
 
-/** A base that is made now would stand here. */
+/** About where a base that is made now would stand: at the watermark of what is stored by then. */
 export function markOfWatermark({ ledger }: NodeState): LogMark {
   return { id: ledger.watermark, bytes: ledger.bytes - ledger.stagedBytes };
 }

@@ -39,8 +39,6 @@ export const sessionReadsMax = 1_024;
 export const sessionResultBytesMax = 16 << 20;
 /** Operations and results of one session that may wait; beyond it the session ends. */
 export const sessionWaitingMax = 65_536;
-/** Inputs that may wait in a node's inbox. */
-export const inboxMax = 65_536;
 /** What a node keeps of its log, about; no bound of entries. */
 export const logBoundsDefault = { bytesMax: 256 << 20, entriesMax: Number.MAX_SAFE_INTEGER };
 /** Of the time that making a base, feeding a SYNCING member and deleting what was dropped may take. */

@@ -1,5 +1,5 @@
 import type { Reason } from '../base/errors.js';
-import type { EntryId, Envelope, Outcome, RequestId } from '../gen/keychaindb/v1/log.js';
+import type { Outcome, RequestId } from '../gen/keychaindb/v1/log.js';
 
 /**
  * The vocabulary between the chain core and its shell. Messages on the wire are the generated types of
@@ -65,8 +65,3 @@ export type WriteAnswer =
       readonly watermark: number;
     }
   | ({ readonly type: 'refused' } & Refusal);
-
-export interface EntryRange {
-  readonly after: EntryId;
-  readonly entries: readonly Envelope[];
-}

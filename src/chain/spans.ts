@@ -2,22 +2,22 @@ import { assert } from '../base/assert.js';
 import type { EntryId, LogSpan } from '../gen/keychaindb/v1/log.js';
 
 /**
- * Which generation each revision of a log has: a handful of runs, since a generation lasts as long as
- * its head. Equal (generation, index) at two nodes means equal logs up to it (log matching), so this
+ * Which generation each revision of a log has: a run for each epoch in which something was written, as an entry's generation is
+ * the epoch that its head served in. Equal (generation, index) at two nodes means equal logs up to it (log matching), so this
  * is all that finding the last common entry needs.
  */
 export type Spans = readonly LogSpan[];
 
 export function holds(spans: Spans, id: EntryId): boolean {
   if (id.index === 0) return id.generation === 0;
-  const span = spans.find((s) => s.first <= id.index && id.index <= s.last);
+  const span = spans.findLast((s) => s.first <= id.index && id.index <= s.last);
   return span !== undefined && span.generation === id.generation;
 }
 
 /** The id of the entry at an index that the log holds. */
 export function idAt(spans: Spans, index: number): EntryId {
   if (index === 0) return { generation: 0, index: 0 };
-  const span = spans.find((s) => s.first <= index && index <= s.last);
+  const span = spans.findLast((s) => s.first <= index && index <= s.last);
   assert(span !== undefined, 'the log has no such index', { index, spans });
   return { generation: span.generation, index };
 }
