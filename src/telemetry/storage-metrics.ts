@@ -8,6 +8,11 @@ export function storageMetrics(metrics: Metrics, engine: StorageEngine): void {
     ['live_data_bytes', 'rocksdb.estimate-live-data-size', 'Bytes that are live, estimated.'],
     ['memtable_bytes', 'rocksdb.cur-size-all-mem-tables', 'Bytes in memtables.'],
     ['block_cache_bytes', 'rocksdb.block-cache-usage', 'Bytes in the block cache.'],
+    [
+      'table_readers_bytes',
+      'rocksdb.estimate-table-readers-mem',
+      'Bytes of indexes and filters of open tables, estimated.',
+    ],
     ['keys', 'rocksdb.estimate-num-keys', 'Keys, estimated: log, objects and sessions.'],
     ['level0_files', 'rocksdb.num-files-at-level0', 'Files at level 0.'],
     ['pending_compaction_bytes', 'rocksdb.estimate-pending-compaction-bytes', 'Bytes to compact.'],
