@@ -1,4 +1,4 @@
-import { noBytes } from '../base/bytes.js';
+import { fromMapKey, noBytes } from '../base/bytes.js';
 import { encoded } from '../base/message-writer.js';
 import { ChainRecord, type Envelope } from '../gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../log/block.js';
@@ -25,9 +25,13 @@ export function expireSessions(turn: Turn, now: number, wall: number): void {
   if (active === undefined || state.removed || !isHead(active, state.self)) return;
   // One entry at a time: the next one would name the same clients.
   if (now < state.expiryDueAt || ledger.expiring.size > 0) return;
-  const silent = silentClients(ledger, wall);
-  // Those that one entry didn't hold go with the next.
-  if (silent.length < expiredInEntryMax) state.expiryDueAt = now + expiryMs;
+  // Those that one entry doesn't hold go with the next, without another look at all of them.
+  state.expiryBefore ??= silentBefore(ledger, wall);
+  const silent = silentClients(ledger, state.expiryBefore);
+  if (silent.length < expiredInEntryMax) {
+    state.expiryDueAt = now + expiryMs;
+    state.expiryBefore = undefined;
+  }
   if (silent.length === 0) return;
   const payload = encoded(ChainRecord, {
     record: { $case: 'sessionsExpired', value: { clientIds: silent } },
@@ -35,7 +39,8 @@ export function expireSessions(turn: Turn, now: number, wall: number): void {
   const entry: Envelope = {
     generation: active.epoch,
     index: ledger.last.index + 1,
-    at: Math.max(ledger.lastAt, wall),
+    // Later than any other: the order of expiries is told by their times, and by the ids in one entry.
+    at: Math.max(ledger.lastAt + 1, wall),
     request: undefined,
     trace: noBytes,
     payload,
@@ -47,15 +52,13 @@ export function expireSessions(turn: Turn, now: number, wall: number): void {
 }
 
 /** As many as one entry may name, of those that nothing is staged for. */
-function silentClients(ledger: Ledger, wall: number): readonly Uint8Array[] {
-  const before = silentBefore(ledger, wall);
-  const silent: Uint8Array[] = [];
-  for (const [client, { staged, lastAt }] of ledger.sessions) {
+function silentClients({ sessions }: Ledger, before: number): readonly Uint8Array[] {
+  const silent: string[] = [];
+  for (const [client, { staged, lastAt }] of sessions) {
     if (silent.length >= expiredInEntryMax) break;
-    if (lastAt <= before && staged.size === 0)
-      silent.push(new Uint8Array(Buffer.from(client, 'latin1')));
+    if (lastAt <= before && staged.size === 0) silent.push(client);
   }
-  return silent;
+  return silent.sort().map(fromMapKey);
 }
 
 /** The wall time up to which a client must have been heard last, to be expired. */

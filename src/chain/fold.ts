@@ -265,6 +265,8 @@ function recordOutcome(
   session.staged.delete(request.seq);
   session.outcomes.set(request.seq, outcome);
   session.lastAt = Math.max(session.lastAt, envelope.at);
+  // It may have been forgotten by some, and run here: at all who apply this it is a client again.
+  ledger.expired.delete(client);
   changes.outcome(client, request.seq, outcome);
   if (request.answeredBelow > session.answeredBelow) {
     session.answeredBelow = request.answeredBelow;
@@ -298,7 +300,7 @@ function expire(ledger: Ledger, client: string, at: number, changes: StoreChange
   for (const [oldest] of ledger.expired) {
     if (ledger.expired.size <= expiredSessionsMax) break;
     ledger.expired.delete(oldest);
-    // A log of before 0.2 may hold a write of a client after its expiry.
+    // A log of 0.1.0 may hold a write of a client after its expiry.
     const left = ledger.sessions.get(oldest);
     changes.session(oldest, left && recordOf(left));
   }
@@ -306,7 +308,7 @@ function expire(ledger: Ledger, client: string, at: number, changes: StoreChange
 
 /** After the records of a store were taken, which are in order of their keys: oldest first, and no more than are remembered. */
 export function sortExpired({ expired }: Ledger): void {
-  const sorted = [...expired].sort(([, a], [, b]) => a - b);
+  const sorted = [...expired].sort(([a, at], [b, bt]) => at - bt || (a < b ? -1 : 1));
   expired.clear();
   for (const [client, at] of sorted.slice(-expiredSessionsMax)) expired.set(client, at);
 }

@@ -6,7 +6,7 @@ import type { Operation } from '../gen/keychaindb/v1/kv.js';
 import type { Envelope, RequestId } from '../gen/keychaindb/v1/log.js';
 import { contextBytes } from '../telemetry/trace-context.js';
 import type { ChainInput } from './inputs.js';
-import { blockBytesMax, blockEntriesMax, stagedBytesMax } from './limits.js';
+import { blockBytesMax, blockEntriesMax, crowdedSilenceMs, stagedBytesMax } from './limits.js';
 import type { ReadRequest, Token, WriteRequest } from './messages.js';
 import type { Objects } from './objects.js';
 import type { Pending } from './pending.js';
@@ -56,7 +56,7 @@ export class Requests {
     this.#pending = pending;
     this.#clock = clock;
     this.#give = give;
-    this.#minted = new MintedIds(options.random.bytes(16));
+    this.#minted = new MintedIds(options.random);
   }
 
   /** Validated operations that came together, each with its token. */
@@ -134,7 +134,7 @@ export class Requests {
         asked.$case === 'put'
           ? { type: 'put', key: asked.value.key, value: asked.value.value }
           : { type: 'delete', key: asked.value.key },
-      request: asked.value.request ?? this.#minted.next(),
+      request: asked.value.request ?? this.#minted.next(now),
       trace: operation.trace.byteLength === contextBytes ? operation.trace : noBytes,
       arrivedAt: now,
       deadline: now + operation.timeoutMs,
@@ -278,15 +278,24 @@ export class Requests {
 
 /** Request ids for callers that bring none, e.g. a bare stub at a node. */
 class MintedIds {
-  readonly #clientId: Uint8Array;
+  readonly #random: Random;
+  #clientId: Uint8Array;
   #seq = 0;
+  #usedAt = 0;
 
-  constructor(clientId: Uint8Array) {
-    this.#clientId = clientId;
+  constructor(random: Random) {
+    this.#random = random;
+    this.#clientId = random.bytes(16);
   }
 
   /** Nobody can send such a request again, so its outcome is kept no longer than the next ones. */
-  next(): RequestId {
+  next(now: number): RequestId {
+    // A client that is silent for long may be expired.
+    if (now - this.#usedAt > crowdedSilenceMs / 2) {
+      this.#clientId = this.#random.bytes(16);
+      this.#seq = 0;
+    }
+    this.#usedAt = now;
     this.#seq += 1;
     return {
       clientId: this.#clientId,

@@ -84,7 +84,7 @@ class NodeRuntime implements NodeHandle {
   readonly removed: Promise<Removal>;
   #onRemoved: (removal: Removal) => void = () => undefined;
   #persistedEpoch: number;
-  /** Resolves when the effects of the steps so far are released, where some of them wait for the disk. */
+  /** Resolves when all that the steps so far say may be said, where some of it waits for the disk. */
   #withheld: Promise<void> | undefined;
   #closed = false;
   readonly acceptPeer: Acceptor<PeerMessage, PeerMessage>;
@@ -233,7 +233,7 @@ class NodeRuntime implements NodeHandle {
 
   #step(input: ChainInput): void {
     if (this.#closed) return;
-    if (input.type === 'ReadsReceived') this.#lookAtClocks(input.now);
+    if (input.type === 'ReadsReceived') this.#lookAtClocks();
     const { events, effects } = step(this.state, this.#requests.refreshed(input), this.#changes);
     let mustSync = false;
     for (const event of events) {
@@ -243,25 +243,35 @@ class NodeRuntime implements NodeHandle {
     this.#requests.stepped(input);
     this.#ticks.stepped();
     if (mustSync) this.#withhold(this.#log.settled(), effects);
-    else if (this.#withheld !== undefined) this.#withhold(Promise.resolve(), effects);
+    else if (this.#withheld !== undefined) this.#sayLater(effects);
     else this.#release(effects);
   }
 
-  /** The next tick may be a while off: a machine that was suspended learns of it before it answers anything. */
-  #lookAtClocks(now: number): void {
-    const { lastTick } = this.state;
-    const wall = this.#clock.wall();
-    if (lastTick === undefined || !haveParted(lastTick, { now, wall })) return;
-    this.#step({ type: 'Ticked', now, wall });
+  /** A promise may rest on the lease that an earlier step has raised, and that isn't on the disk yet (R5). */
+  #sayLater(effects: readonly ChainEffect[]): void {
+    this.#release(effects.filter(({ type }) => type !== 'say'));
+    this.#withhold(
+      Promise.resolve(),
+      effects.filter(({ type }) => type === 'say'),
+    );
   }
 
-  /** Effects leave in the order of their steps: a later step may rest on what an earlier one waits for (R5). */
   #withhold(synced: Promise<void>, effects: readonly ChainEffect[]): void {
     const withheld = Promise.all([this.#withheld, synced]).then(() => {
       if (this.#withheld === withheld) this.#withheld = undefined;
       this.#guarded(() => this.#release(effects));
     });
     this.#withheld = withheld;
+  }
+
+  /** The next tick may be a while off: a machine that was suspended learns of it before it answers anything. */
+  #lookAtClocks(): void {
+    const { lastTick } = this.state;
+    // Both at this moment: the input may have waited for its turn.
+    const now = this.#clock.monotonic();
+    const wall = this.#clock.wall();
+    if (lastTick === undefined || !haveParted(lastTick, { now, wall })) return;
+    this.#step({ type: 'Ticked', now, wall });
   }
 
   /** Hands an event to the log. True: the effects of its step wait until it is on the disk. */

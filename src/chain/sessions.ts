@@ -57,6 +57,7 @@ class Session {
   #resuming = false;
   #shown = -1;
   #refused = false;
+  #owesView = false;
   #scheduled = false;
   #closed = false;
 
@@ -87,7 +88,8 @@ class Session {
   /** Whoever dialed learns that the link works, and whose it is. */
   #greet(): void {
     const view = this.#view();
-    if (view !== undefined) this.#shown = view.epoch;
+    if (view === undefined) this.#owesView = true;
+    else this.#shown = view.epoch;
     this.#channel.send({ results: [], view });
   }
 
@@ -149,11 +151,13 @@ class Session {
     return this.#results.splice(0, count);
   }
 
-  /** The view, where this stream hasn't carried it yet and something was refused. */
+  /** The view, where this stream hasn't carried it yet and something was refused, or there was none to greet with. */
   #newView(): View | undefined {
     const view = this.#view();
-    if (!this.#refused || view === undefined || view.epoch <= this.#shown) return undefined;
+    const isWanted = this.#refused || this.#owesView;
+    if (!isWanted || view === undefined || view.epoch <= this.#shown) return undefined;
     this.#refused = false;
+    this.#owesView = false;
     this.#shown = view.epoch;
     return view;
   }

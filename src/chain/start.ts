@@ -70,5 +70,6 @@ export function startState(
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,
     expiryDueAt: now,
+    expiryBefore: undefined,
   };
 }

@@ -232,4 +232,6 @@ export interface NodeState {
   lastPromiseRound: number;
   /** Monotonic milliseconds from which on the head looks for sessions to expire. */
   expiryDueAt: number;
+  /** Those heard no later than this, wall milliseconds, are to go; undefined: a new look says. */
+  expiryBefore: number | undefined;
 }

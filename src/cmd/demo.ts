@@ -3,7 +3,7 @@ import { mkdir, open, rename, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { pause, systemClock } from '../base/clock.js';
+import { type Cancel, pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { CoordinatorService, MemberState, type View } from '../gen/keychaindb/v1/coordinator.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -239,7 +239,9 @@ class Demo {
     const coordinators = this.#of('coordinator');
     await Promise.all(coordinators.map((process_) => this.#spawn(process_)));
     const listening = Promise.all(coordinators.map(({ id }) => this.#listening.get(id)));
-    await this.#unlessFailed(listening);
+    await this.#unlessFailed(
+      within(listening, readyMs, notReady('not all coordinators listen', this.#dir)),
+    );
     const others = this.#processes.filter(({ role }) => role !== 'coordinator');
     await Promise.all(others.map((process_) => this.#spawn(process_)));
     await this.#ready();
@@ -363,6 +365,15 @@ class Demo {
     await Promise.all(ended);
     clearTimeout(timer);
   }
+}
+
+/** Rejects with `late` where the work takes longer. */
+async function within<T>(work: Promise<T>, milliseconds: number, late: KeychainError): Promise<T> {
+  let cancel: Cancel = () => undefined;
+  const over = new Promise<never>((_, reject) => {
+    cancel = systemClock.after(milliseconds, () => reject(late));
+  });
+  return Promise.race([work, over]).finally(cancel);
 }
 
 function notReady(why: string, dir: string): KeychainError {

@@ -26,7 +26,7 @@ export const redialMsLongest = 1_000;
 export const drainMs = 2_000;
 /** Operations of one client's session that wait for their answer. */
 export const sessionOperationsMax = 4_096;
-/** Bytes of answers of one client's session that it has not fetched, before further operations are refused. */
+/** Bytes of values that one client's session has not fetched; what finds no room is read again when there is some. */
 export const sessionAnswerBytesMax = 64 << 20;
 /** Bytes of operations that wait for their answer: 8,192 of the largest values would not fit in memory. */
 export const operationBytesMax = 256 << 20;

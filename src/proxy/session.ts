@@ -1,11 +1,20 @@
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
-import type { OperationResult, SessionRequest, SessionResponse } from '../gen/keychaindb/v1/kv.js';
+import type {
+  Operation,
+  OperationResult,
+  SessionRequest,
+  SessionResponse,
+} from '../gen/keychaindb/v1/kv.js';
 import { BatchSender } from '../wire/batch-sender.js';
 import type { Acceptor } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
+import { Unfetched } from '../wire/unfetched.js';
 import { messageLimits, sessionAnswerBytesMax, sessionOperationsMax } from './limits.js';
 import type { ProxyHandle } from './runtime.js';
+
+/** Bytes of a result besides its value. */
+const overheadBytes = 64;
 
 /** Serves KV.Session to clients: every operation of a batch runs by itself, answers come as they are ready. */
 export function acceptSession(
@@ -14,22 +23,32 @@ export function acceptSession(
 ): Acceptor<SessionResponse, SessionRequest> {
   return (channel) => {
     let inFlight = 0;
+    const room = new Unfetched(sessionAnswerBytesMax);
     const sender = new BatchSender<OperationResult, SessionResponse>(
       channel,
       messageLimits,
       (results) => ({ results, view: undefined }),
       clock,
+      undefined,
+      (results) => {
+        for (const result of results) if (valueBytes(result) > 0) room.give(valueBytes(result));
+      },
     );
     const answer = (result: OperationResult): void => {
       inFlight -= 1;
+      if (!channel.isClosed) sender.add(result, valueBytes(result) + overheadBytes);
+    };
+    /** @param isAgain it was let in: whoever takes no room lets the next one in */
+    const run = async (operation: Operation, isAgain = false): Promise<void> => {
+      const result = await proxy.execute(operation);
       if (channel.isClosed) return;
-      // However many were asked for before: a value that finds no room isn't kept, it can be read again.
-      const waiting = sender.waitingBytes + bytesOf(result);
-      const fits = waiting <= sessionAnswerBytesMax || result.result?.$case !== 'get';
-      const told = fits
-        ? result
-        : errorResult(result.id, overloaded('bytes of answers', waiting, sessionAnswerBytesMax));
-      sender.add(told, bytesOf(told));
+      const bytes = valueBytes(result);
+      if (bytes > 0 && !room.take(bytes)) {
+        room.wait(() => void run(operation, true));
+        return;
+      }
+      if (bytes === 0 && isAgain) room.next();
+      answer(result);
     };
     return {
       message({ operations }) {
@@ -46,14 +65,8 @@ export function acceptSession(
         for (const operation of operations) {
           inFlight += 1;
           const actual = inFlight + sender.waiting.length;
-          const refusal =
-            actual > sessionOperationsMax
-              ? overloaded('operations', actual, sessionOperationsMax)
-              : sender.waitingBytes > sessionAnswerBytesMax
-                ? overloaded('bytes of answers', sender.waitingBytes, sessionAnswerBytesMax)
-                : undefined;
-          if (refusal !== undefined) answer(errorResult(operation.id, refusal));
-          else void proxy.execute(operation).then(answer);
+          if (actual <= sessionOperationsMax) void run(operation);
+          else answer(errorResult(operation.id, overloaded(actual)));
         }
       },
       closed() {
@@ -63,14 +76,15 @@ export function acceptSession(
   };
 }
 
-function overloaded(what: string, actual: number, limit: number): KeychainError {
+function overloaded(actual: number): KeychainError {
+  const limit = sessionOperationsMax;
   return new KeychainError(
     'OVERLOADED',
-    `${actual} ${what} of this session wait and the limit is ${limit}: fetch answers first`,
-    { limit: String(limit), actual: String(actual), flag: '--session-operations-max' },
+    `${actual} operations of this session wait and the limit is ${limit}: fetch answers first`,
+    { limit: String(limit), actual: String(actual), flag: '' },
   );
 }
 
-function bytesOf({ result }: OperationResult): number {
-  return result?.$case === 'get' ? result.value.value.byteLength + 64 : 64;
+function valueBytes({ result }: OperationResult): number {
+  return result?.$case === 'get' ? result.value.value.byteLength : 0;
 }

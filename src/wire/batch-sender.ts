@@ -29,6 +29,7 @@ export class BatchSender<Item, Message> {
   readonly #wrap: (items: readonly Item[]) => Message;
   readonly #clock: Pick<Clock, 'soon' | 'after'>;
   readonly #pace: Pace | undefined;
+  readonly #sent: ((items: readonly Item[]) => void) | undefined;
   #isUnanswered = false;
   #release: (() => void) | undefined;
   #items: Item[] = [];
@@ -42,7 +43,10 @@ export class BatchSender<Item, Message> {
     wrap: (items: readonly Item[]) => Message,
     clock: Pick<Clock, 'soon' | 'after'>,
     pace?: Pace,
+    /** Told when the channel has taken a message. */
+    sent?: (items: readonly Item[]) => void,
   ) {
+    this.#sent = sent;
     this.#clock = clock;
     this.#pace = pace;
     this.#channel = channel;
@@ -104,7 +108,8 @@ export class BatchSender<Item, Message> {
       }
       const count = this.#cut();
       const whole = count === this.#items.length;
-      if (!channel.send(this.#wrap(whole ? this.#items : this.#items.slice(0, count)))) {
+      const items = whole ? this.#items : this.#items.slice(0, count);
+      if (!channel.send(this.#wrap(items))) {
         await channel.drained();
         continue;
       }
@@ -112,6 +117,7 @@ export class BatchSender<Item, Message> {
       for (let i = 0; i < count; i += 1) this.#waitingBytes -= this.#bytes[i] ?? 0;
       this.#items = whole ? [] : this.#items.slice(count);
       this.#bytes = whole ? [] : this.#bytes.slice(count);
+      this.#sent?.(items);
     }
     this.#flushing = false;
   }

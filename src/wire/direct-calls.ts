@@ -26,6 +26,7 @@ import { parseGrpcTimeout } from './grpc-timeout.js';
 import { traceAskedHeader, traceIdHeader, traceparentHeader } from './grpc-trace.js';
 import { type Asked, failureOf, type KvHandler, type Result, type Verb } from './kv-service.js';
 import { frameHeadBytes, UnaryMessage } from './unary-message.js';
+import { Unfetched } from './unfetched.js';
 
 /** How the messages of one unary method of KV are read and written. */
 interface Method {
@@ -77,17 +78,24 @@ interface CallStream extends ServerHttp2Stream {
   [callOf]?: DirectCall;
 }
 
-/** Where a connection counts the bytes of large answers that aren't fetched. */
-const unfetched = Symbol('unfetched');
+/** Where a connection counts its large answers. */
+const answers = Symbol('answers');
 
 interface Connection extends Http2Session {
-  [unfetched]?: number;
+  [answers]?: Unfetched;
 }
 
 /** Bytes of an answer that is too small to be counted: connections have a bound of streams. */
 const smallBytes = 4 << 10;
 /** Bytes of answers of one connection that wait to be fetched. */
 const unfetchedBytesMax = 64 << 20;
+
+function roomOf({ session }: ServerHttp2Stream): Unfetched | undefined {
+  const connection: Connection | undefined = session;
+  if (connection === undefined) return undefined;
+  connection[answers] ??= new Unfetched(unfetchedBytesMax);
+  return connection[answers];
+}
 
 /**
  * Unary calls of KV on node's own http2 streams: grpc-js spends more on one than the rest of a read costs.
@@ -168,6 +176,10 @@ class DirectCall {
   readonly #body = new UnaryMessage(messageBytesMax);
   #asked: Asked | undefined;
   #isAnswered = false;
+  /** Asks once more, for want of room. */
+  #again: (() => void) | undefined;
+  /** It was let in to ask once more: whoever takes no room then lets the next one in. */
+  #lets: Unfetched | undefined;
   /** What follows the answer. */
   trailers = okTrailers;
 
@@ -277,26 +289,29 @@ class DirectCall {
     this.#stream.end(frame);
   }
 
-  /** Is there room for an answer that may have to wait to be fetched? Else the caller is told so. */
+  /** Is there room for an answer that may have to wait to be fetched? Else it is asked for again when there is some. */
   #mayWait(bytes: number): boolean {
-    const connection: Connection | undefined = this.#stream.session;
-    if (connection === undefined) return true;
-    const waiting = (connection[unfetched] ?? 0) + bytes;
-    if (waiting > unfetchedBytesMax) {
-      this.#fail(
-        new KeychainError(
-          'OVERLOADED',
-          `${waiting} bytes of answers of this connection wait and the limit is ${unfetchedBytesMax}: fetch answers first`,
-          { limit: String(unfetchedBytesMax), actual: String(waiting), flag: '' },
-        ),
-      );
-      return false;
+    const room = roomOf(this.#stream);
+    if (room === undefined || this.#isAnswered) return true;
+    if (room.take(bytes)) {
+      this.#stream.once('close', () => room.give(bytes));
+      // Whom it lets in when it is gone.
+      this.#lets = undefined;
+      return true;
     }
-    connection[unfetched] = waiting;
-    this.#stream.once('close', () => {
-      connection[unfetched] = (connection[unfetched] ?? 0) - bytes;
-    });
-    return true;
+    if (this.#again === undefined) {
+      const again = (): void => {
+        if (this.#isAnswered) room.next();
+        else {
+          this.#lets = room;
+          this.ended();
+        }
+      };
+      this.#again = again;
+      this.#stream.once('close', () => room.leave(again));
+    }
+    room.wait(this.#again);
+    return false;
   }
 
   #fail(thrown: unknown): void {
@@ -323,6 +338,8 @@ class DirectCall {
   #isOver(): boolean {
     const isOver = this.#isAnswered || this.#stream.closed || this.#stream.destroyed;
     this.closed();
+    this.#lets?.next();
+    this.#lets = undefined;
     return isOver;
   }
 }

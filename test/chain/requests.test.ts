@@ -1,7 +1,9 @@
 import t from 'tap';
+import { toHex } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { ChainInput } from '../../src/chain/inputs.js';
+import { crowdedSilenceMs } from '../../src/chain/limits.js';
 import { Objects } from '../../src/chain/objects.js';
 import { Pending } from '../../src/chain/pending.js';
 import { Requests } from '../../src/chain/requests.js';
@@ -97,5 +99,26 @@ t.test(
     requests.stepped({ ...tick, now: 5_001 });
     await settled();
     t.match(given, [{ type: 'WritesReceived', writes: [{ token: 2 }] }]);
+  },
+);
+
+t.test(
+  'a write without a request id is one of a client that is never silent for long',
+  async (t) => {
+    const { state, given, requests } = await requestsOfB();
+    state.active = view(1, 'b');
+    state.seen = state.active;
+    const ids: string[] = [];
+    for (const now of [0, 1_000, 1_000 + crowdedSilenceMs]) {
+      requests.take([{ token: now, operation: put }], now);
+      await settled();
+      const input = given.at(-1);
+      if (input?.type !== 'WritesReceived') continue;
+      for (const { request } of input.writes) ids.push(`${toHex(request.clientId)} ${request.seq}`);
+    }
+    const [first = '', second = '', third = ''] = ids;
+    t.equal(first.split(' ')[0], second.split(' ')[0]);
+    t.not(second.split(' ')[0], third.split(' ')[0], 'by then it may be expired');
+    t.equal(third.split(' ').at(-1), '1');
   },
 );

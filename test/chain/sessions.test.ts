@@ -38,7 +38,7 @@ const found = (id: number, bytes: number): OperationResult => ({
 });
 
 /** A session whose client fetches a message when the test says so. */
-function session(view?: View) {
+function session(view: () => View | undefined = () => undefined) {
   const sent: SessionResponse[] = [];
   const begun: number[] = [];
   const owed = new Map<number, (result: OperationResult) => void>();
@@ -56,15 +56,12 @@ function session(view?: View) {
       }),
     close: () => undefined,
   };
-  const accept = acceptSessions(
-    () => view,
-    (operations, answer) => {
-      for (const { id } of operations) {
-        begun.push(id);
-        owed.set(id, answer);
-      }
-    },
-  );
+  const accept = acceptSessions(view, (operations, answer) => {
+    for (const { id } of operations) {
+      begun.push(id);
+      owed.set(id, answer);
+    }
+  });
   const handler = accept(channel);
   return {
     sent,
@@ -107,10 +104,27 @@ t.test('reads wait while nobody fetches the values of those before', async (t) =
 });
 
 t.test('a message without operations is answered with the view', async (t) => {
-  const { take, sent } = session(viewOf(3, ['a']));
+  const { take, sent } = session(() => viewOf(3, ['a']));
   take([]);
   t.same(
     sent.map(({ results, view }) => [results.length, view?.epoch]),
     [[0, 3]],
+  );
+});
+
+t.test('where there was no view to greet with, it goes with the first answer', async (t) => {
+  const views: View[] = [];
+  const { take, answer, sent } = session(() => views[0]);
+  take([]);
+  take([get(1)]);
+  views.push(viewOf(3, ['a']));
+  answer(1, 10);
+  await Promise.resolve();
+  t.same(
+    sent.map(({ results, view }) => [results.length, view?.epoch]),
+    [
+      [0, undefined],
+      [1, 3],
+    ],
   );
 });
