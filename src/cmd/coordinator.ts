@@ -14,7 +14,7 @@ import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
-import { isFounded, readDurable } from '../raft/durable-record.js';
+import { isBlank, readDurable } from '../raft/durable-record.js';
 import type { RaftMember } from '../raft/raft.js';
 import { startRaft } from '../raft/runtime.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -29,7 +29,7 @@ import { tcpProber } from '../wire/probe.js';
 import { protocolVersion } from '../wire/protocol-version.js';
 import { startHandshake } from './handshake.js';
 import { startHealthServer } from './health-server.js';
-import { refuseLostFolder } from './lost-folder.js';
+import { admission, refuseLostFolder } from './lost-folder.js';
 import { type TimingFlags, timingOf } from './options.js';
 import { announce, fatal, untilStopped } from './process.js';
 import { startTelemetry } from './telemetry.js';
@@ -75,13 +75,12 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   }
   const clock = systemClock;
   const handshake = startHandshake('coordinator', id, telemetry, protocolVersion);
-  if (!isFounded(await readDurable(log))) {
-    await refuseLostFolder({ ...flags, founders, ask: askStatus(clock, handshake) }).catch(
-      async (error: unknown) => {
-        await log.close();
-        throw error;
-      },
-    );
+  const own = { ...flags, founders, ask: askStatus(clock, handshake) };
+  if (isBlank(await readDurable(log))) {
+    await refuseLostFolder(own).catch(async (error: unknown) => {
+      await log.close();
+      throw error;
+    });
   }
   const connections = new Connections(handshake);
   const registry = new RegistryMachine();
@@ -90,6 +89,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     id,
     address,
     founders,
+    admission: () => admission(own, clock, (message) => logger.warn({}, message)),
     clusterId: () => folder.clusterId,
     clock,
     random: systemRandom,
@@ -126,7 +126,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     registry,
     clock,
     version: version(),
-    askStatus: askStatus(clock, handshake),
+    askStatus: own.ask,
   });
   const stopTracing = traceCoordinator({
     raft,

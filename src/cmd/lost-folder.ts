@@ -1,6 +1,8 @@
+import { type Clock, pause } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { AskStatus } from '../coordinator/group.js';
 import type { ClusterStatusResponse } from '../gen/keychaindb/v1/coordinator.js';
+import { admittedIn } from '../raft/admission.js';
 
 export interface FreshCoordinator {
   readonly id: string;
@@ -11,31 +13,80 @@ export interface FreshCoordinator {
   readonly ask: AskStatus;
 }
 
-/** Milliseconds that each of the others may take to say whether it knows this one. */
-const askMs = 2_000;
+/** Milliseconds that each of the others may take to say whether it knows this one, and between two rounds of asking. */
+const askMs = 500;
+const askPauseMs = 50;
+/** Milliseconds after which it is told once that this one still waits. */
+const tellMs = 5_000;
 
 /**
  * A coordinator whose folder is empty asks the others whether it was one of them before: then what it voted for and
  * acknowledged is lost with its folder, and with its vote the group could lose what is committed (Raft §5.1, figure 2).
- * Rejects with MEMBER_EXISTS. Where nobody answers it goes on, as the first one of a new group does.
+ * Returns what those say that answer; rejects with MEMBER_EXISTS or MEMBER_REMOVED.
  */
-export async function refuseLostFolder(own: FreshCoordinator): Promise<void> {
-  const { id, dataDir, founders, join, ask } = own;
-  const others = [...founders].filter(([other]) => other !== id).map(([, address]) => address);
-  const addresses = join ?? others;
-  const answers = await Promise.all(
-    addresses.map((address) => ask(address, askMs).catch(() => undefined)),
+export async function refuseLostFolder(
+  own: FreshCoordinator,
+): Promise<readonly ClusterStatusResponse[]> {
+  const { id, dataDir, ask } = own;
+  const asked = await Promise.all(
+    addressesOf(own).map((address) => ask(address, askMs).catch(() => undefined)),
   );
-  const isKnown = answers.some((answer) => answer !== undefined && hasVoted(answer, own));
-  if (!isKnown) return;
-  throw new KeychainError(
-    'MEMBER_EXISTS',
-    `${id} is a coordinator of this cluster already, and its folder ${dataDir} is empty: what it voted for is lost. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join`,
-  );
+  const answers = asked.flatMap((answer) => (answer === undefined ? [] : [answer]));
+  if (answers.some((answer) => hasVoted(answer, own))) {
+    throw new KeychainError(
+      'MEMBER_EXISTS',
+      `${id} is a coordinator of this cluster already, and its folder ${dataDir} is empty: what it voted for is lost. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join`,
+    );
+  }
+  if (answers.some((answer) => isRemoved(answer, own))) {
+    throw new KeychainError(
+      'MEMBER_REMOVED',
+      `${id} was removed from the coordinators, and its folder ${dataDir} is empty: start another one under a new --id, with --join`,
+    );
+  }
+  return answers;
+}
+
+/**
+ * It asks until enough of them have said that they know nothing of it; until then it takes no part. Resolves with the
+ * newest term that they know. `tell`: called once where it takes long.
+ */
+export async function admission(
+  own: FreshCoordinator,
+  clock: Clock,
+  tell: (message: string) => void,
+): Promise<number> {
+  const { id, dataDir, founders, join } = own;
+  const since = clock.monotonic();
+  let isTold = false;
+  for (;;) {
+    const answers = await refuseLostFolder(own);
+    // Who joins has its vote when it has the log; a founder has it from the beginning.
+    const newest = answers.length === 0 ? undefined : Math.max(...answers.map(({ term }) => term));
+    const term = join === undefined ? admittedIn(founders.size, answers) : newest;
+    if (term !== undefined) return term;
+    if (!isTold && clock.monotonic() - since > tellMs) {
+      isTold = true;
+      tell(
+        `${id}'s folder ${dataDir} is empty, and too few others answer (${answers.length} of ${addressesOf(own).length}) to say that ${id} is new: it takes no part yet. Start them; where they are gone for ever: keychaindb cluster remove ${id}, and another one under a new --id with --join`,
+      );
+    }
+    await pause(clock, askPauseMs);
+  }
+}
+
+function addressesOf({ id, founders, join }: FreshCoordinator): readonly string[] {
+  return join ?? [...founders].filter(([other]) => other !== id).map(([, address]) => address);
 }
 
 /** Who joined has its vote since it had the log; a founder has it from the beginning, and may not have run yet. */
 function hasVoted({ coordinators, heard }: ClusterStatusResponse, own: FreshCoordinator): boolean {
-  const isVoter = coordinators.some((c) => c.id === own.id && !c.learner);
-  return isVoter && (own.join !== undefined || heard.includes(own.id));
+  if (own.join === undefined) return heard.includes(own.id);
+  return coordinators.some((c) => c.id === own.id && !c.learner);
+}
+
+/** A founder that is none any more. Who has just begun to ask, too, knows of no group. */
+function isRemoved({ coordinators }: ClusterStatusResponse, own: FreshCoordinator): boolean {
+  if (own.join !== undefined || coordinators.length === 0) return false;
+  return !coordinators.some((c) => c.id === own.id);
 }

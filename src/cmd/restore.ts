@@ -64,7 +64,7 @@ export async function restoreCluster(
     at: { generation: snapshotId(snapshot).generation, index: snapshotId(snapshot).index },
     time: snapshot.time,
     group: {
-      members: [{ id, address: listen, learner: false }],
+      members: [{ id, address: listen, learner: false, seen: true }],
       removed: [...group.removed, ...old],
     },
     state: encodeRegistry({ ...registry, view: { ...view, epoch } }),

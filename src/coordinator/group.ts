@@ -37,7 +37,10 @@ export class CoordinatorGroup {
   /** Returns when the new coordinator is a member that has no vote yet; it gets one when it has caught up. */
   async join(id: string, address: string, timeoutMs: number): Promise<void> {
     checkMember(id, address);
-    await this.#change({ $case: 'add', value: { id, address, learner: true } }, timeoutMs);
+    await this.#change(
+      { $case: 'add', value: { id, address, learner: true, seen: false } },
+      timeoutMs,
+    );
   }
 
   async remove(id: string, timeoutMs: number): Promise<void> {
@@ -112,7 +115,7 @@ export class CoordinatorGroup {
       members: Object.fromEntries(group.members.map(({ id, address }) => [id, address])),
       leader: leader ?? '',
       term,
-      heard: [...raft.heard],
+      heard: [...new Set([...raft.heard, ...group.members.filter((m) => m.seen).map((m) => m.id)])],
       coordinators: coordinators.map((c) => ({ ...c, lag: lagOf(c) })),
     };
   }

@@ -3,10 +3,12 @@ import type { GroupChange } from '../gen/keychaindb/v1/raft.js';
 import { refuse, settle } from './answer.js';
 import {
   isMajority,
+  isSeen,
   isVoter,
   withAddress,
   withLearner,
   withoutMember,
+  withSeen,
   withVoter,
 } from './group.js';
 import type { Refusal } from './inputs.js';
@@ -155,6 +157,17 @@ export function promoteLearner(turn: Turn): void {
   if (learner === undefined || progress?.mode !== 'replicate') return;
   if (progress.match + learnerLagMax < state.durable.log.last.index || progress.match === 0) return;
   appendGroup(turn, withVoter(group, learner.id), undefined);
+}
+
+/**
+ * A voter is heard for the first time: the leader writes it down before it counts on it (decision 16). Not held up by a
+ * change that isn't committed: the voters stay those of the newest group in the log, whoever wrote it.
+ */
+export function markSeen(turn: Turn, id: string): void {
+  const { state } = turn;
+  const { group } = currentGroup(state.durable);
+  if (state.role !== 'leader' || !isVoter(group, id) || isSeen(group, id)) return;
+  appendGroup(turn, withSeen(group, id), undefined);
 }
 
 /** A member is reached elsewhere than the group says: the leader lets all know. */

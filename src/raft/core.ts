@@ -8,6 +8,7 @@ import {
   followAddress,
   isRemoved,
   leaveIfRemoved,
+  markSeen,
   promoteLearner,
   tellRemoved,
 } from './change.js';
@@ -23,7 +24,7 @@ import {
   startElection,
   startPreVote,
 } from './election.js';
-import type { RaftEffect, RaftInput } from './inputs.js';
+import type { Admission, RaftEffect, RaftInput } from './inputs.js';
 import { freeOne, mayCarry } from './progress.js';
 import { onProposal, onProposalResult, propose } from './proposal.js';
 import { askRead, confirmReads, onReadRequest, onReadResult, releaseReads } from './reads.js';
@@ -55,12 +56,13 @@ export interface RaftStep {
 
 /** A member that has just started: it follows nobody and knows of no commit but its snapshot's. */
 export function startState(
-  { id, address }: { readonly id: string; readonly address: string },
+  own: { readonly id: string; readonly address: string; readonly unsure?: boolean },
   limits: RaftLimits,
   durable: DurableState,
   now: number,
   chance: number,
 ): RaftState {
+  const { id, address, unsure = false } = own;
   const last = durable.log.last.index;
   const [newest] = last > durable.log.base.index ? durable.log.between(last, last) : [];
   const at = snapshotId(durable.snapshot).index;
@@ -71,6 +73,7 @@ export function startState(
     durable,
     role: 'follower',
     leader: undefined,
+    unsure,
     commit: at,
     applied: at,
     synced: last,
@@ -111,8 +114,11 @@ function decide(turn: Turn, input: RaftInput): void {
     case 'Ticked':
       onTick(turn);
       break;
+    case 'Admitted':
+      onAdmitted(turn, input);
+      break;
     case 'MessageReceived':
-      onMessage(turn, input.message, input.blocks);
+      if (!turn.state.unsure) onMessage(turn, input.message, input.blocks);
       break;
     case 'Proposed':
       propose(turn, { type: 'local', token: input.token }, input);
@@ -133,6 +139,19 @@ function decide(turn: Turn, input: RaftInput): void {
       break;
   }
   leaveIfRemoved(turn);
+}
+
+/**
+ * The others have shown that nobody counts on what this folder may have held (decision 16). A vote in one of their terms
+ * may be forgotten with it; given to itself, it is given to nobody else.
+ */
+function onAdmitted(turn: Turn, { group, term }: Admission): void {
+  const { state } = turn;
+  if (!state.unsure) return;
+  state.unsure = false;
+  if (group.members.length > 0) turn.emit({ type: 'GroupFounded', group });
+  if (term > 0) turn.emit({ type: 'TermVoted', term, vote: state.id });
+  restTimer(turn);
 }
 
 function onTick(turn: Turn): void {
@@ -206,6 +225,7 @@ function onMessage(turn: Turn, message: RaftMessage, blocks: readonly LogBlock[]
     case 'appendResponse':
       if (state.role !== 'leader') return;
       onAppendResponse(turn, from, body.value);
+      markSeen(turn, from);
       confirmReads(turn);
       continueRemoval(turn);
       followAddress(turn, from, message.address);

@@ -106,6 +106,11 @@ export async function readDurable(log: EventLog): Promise<DurableState> {
   return state;
 }
 
+/** Holds its folder nothing that the others could count on? 0.1.0 founded no group, but voted. */
+export function isBlank(state: DurableState): boolean {
+  return !isFounded(state) && state.term === 0;
+}
+
 /** Has this member ever known of a group? */
 export function isFounded({ groups, snapshot }: DurableState): boolean {
   return snapshot !== undefined || groups.some(({ group }) => group.members.length > 0);

@@ -1,7 +1,7 @@
 import { noBytes } from '../base/bytes.js';
 import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import type { VoteRequest, VoteResponse } from '../gen/keychaindb/v1/raft.js';
-import { followGroup } from './change.js';
+import { followGroup, markSeen } from './change.js';
 import { isMajority, isVoter } from './group.js';
 import { abandonForwarded, abandonProposers } from './proposal.js';
 import { abandonAskedReads, abandonReads } from './reads.js';
@@ -143,6 +143,7 @@ function becomeLeader(turn: Turn): void {
   state.uncommittedBytes = 0;
   settleTransfer(turn, state.id);
   appendAsLeader(turn, noBytes);
+  markSeen(turn, state.id);
   state.heartbeatAt = now + state.limits.heartbeatMs;
   broadcast(turn);
 }

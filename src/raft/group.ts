@@ -12,7 +12,12 @@ export interface GroupAt {
 export const emptyGroup: RaftGroup = { members: [], removed: [] };
 
 export function groupOf(addresses: ReadonlyMap<string, string>): RaftGroup {
-  const members = [...addresses].map(([id, address]) => ({ id, address, learner: false }));
+  const members = [...addresses].map(([id, address]) => ({
+    id,
+    address,
+    learner: false,
+    seen: false,
+  }));
   return { members, removed: [] };
 }
 
@@ -38,12 +43,25 @@ export function majorityIndex(group: RaftGroup, indexOf: (id: string) => number)
 }
 
 export function withLearner(group: RaftGroup, id: string, address: string): RaftGroup {
-  return { ...group, members: [...group.members, { id, address, learner: true }] };
+  return { ...group, members: [...group.members, { id, address, learner: true, seen: false }] };
 }
 
+/** It has caught up: it was seen. */
 export function withVoter(group: RaftGroup, id: string): RaftGroup {
-  const members = group.members.map((m) => (m.id === id ? { ...m, learner: false } : m));
+  const vote = { learner: false, seen: true };
+  const members = group.members.map((m) => (m.id === id ? { ...m, ...vote } : m));
   return { ...group, members };
+}
+
+/** The same members, of which one takes part from now on. */
+export function withSeen(group: RaftGroup, id: string): RaftGroup {
+  const members = group.members.map((m) => (m.id === id ? { ...m, seen: true } : m));
+  return { ...group, members };
+}
+
+/** Does the group say of a member that it takes part? */
+export function isSeen({ members }: RaftGroup, id: string): boolean {
+  return members.some((m) => m.id === id && m.seen);
 }
 
 /** The same members, one of them elsewhere. */

@@ -1,4 +1,4 @@
-import type { RaftSnapshot } from '../gen/keychaindb/v1/log.js';
+import type { RaftGroup, RaftSnapshot } from '../gen/keychaindb/v1/log.js';
 import type { GroupChange, RaftMessage } from '../gen/keychaindb/v1/raft.js';
 import type { LogBlock } from '../log/event-log.js';
 
@@ -10,7 +10,15 @@ export interface Moment {
   readonly wall: number;
 }
 
+/** The group that a member founds, empty where it joins one, and the newest term of the others; 0: nobody has led. */
+export interface Admission {
+  readonly group: RaftGroup;
+  readonly term: number;
+}
+
 export type RaftInput =
+  /** Whose folder was empty takes part. */
+  | ({ readonly type: 'Admitted' } & Admission & Moment)
   | ({ readonly type: 'Ticked' } & Moment)
   | ({
       readonly type: 'MessageReceived';

@@ -4,11 +4,11 @@ import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import type { AppendRequest, AppendResponse } from '../gen/keychaindb/v1/raft.js';
 import { encodeBlock, payloadChecksum } from '../log/block.js';
 import { type LogBlock, origin } from '../log/event-log.js';
-import { majorityIndex } from './group.js';
+import { isMajority, isSeen, majorityIndex } from './group.js';
 import { appendBytesMax, appendEntriesMax } from './limits.js';
 import { carried, matched, mayCarry, type Progress, probeFrom } from './progress.js';
 import { sendSnapshot } from './snapshot.js';
-import { currentGroup, others, type RaftState } from './state.js';
+import { currentGroup, groupAt, others, type RaftState } from './state.js';
 import type { Turn } from './turn.js';
 
 /** One entry, one block. */
@@ -167,9 +167,13 @@ export function advanceCommit(turn: Turn): void {
   const { state } = turn;
   if (state.role !== 'leader') return;
   // The own disk counts as the others' do, when it is synced (B4); not at all where it is no voter's.
-  const index = majorityIndex(currentGroup(state.durable).group, (id) =>
-    id === state.id ? state.synced : (state.progress.get(id)?.match ?? 0),
-  );
+  const { group } = currentGroup(state.durable);
+  const matchOf = (id: string): number =>
+    id === state.id ? state.synced : (state.progress.get(id)?.match ?? 0);
+  const index = majorityIndex(group, matchOf);
+  // Whoever has what is committed has it in its log who made it so: those never start with an empty folder (decision 16).
+  const then = groupAt(state.durable, index);
+  if (!isMajority(group, (id) => matchOf(id) >= index && isSeen(then, id))) return;
   if (index > state.commit && state.durable.log.termAt(index) === state.durable.term) {
     commitThrough(turn, index);
     // Followers learn it at once: a proposal's answer doesn't wait for a heartbeat.

@@ -10,7 +10,7 @@ import { decodeBlock } from '../log/block.js';
 import type { EventLog, LogBlock } from '../log/event-log.js';
 import type { Acceptor, Dialer } from '../wire/channel.js';
 import { answerApplied, answerRestored, startState, step } from './core.js';
-import { isFounded, persist, readDurable } from './durable-record.js';
+import { isBlank, isFounded, persist, readDurable } from './durable-record.js';
 import { groupOf } from './group.js';
 import type { Moment, RaftEffect, RaftInput } from './inputs.js';
 import { assertInvariants } from './invariants.js';
@@ -41,6 +41,11 @@ export interface RaftOptions {
   readonly address: string;
   /** The group that this member founds; empty: it joins one. Of no meaning once it has known a group. */
   readonly founders: ReadonlyMap<string, string>;
+  /**
+   * Asked once, where the folder is empty: resolves with the newest term of the others when it is known that they count
+   * on nothing which a lost folder may have held. Until then this member takes no part. Absent: at once.
+   */
+  readonly admission?: () => Promise<number>;
   readonly clock: Clock;
   readonly random: Random;
   readonly timing: Timing;
@@ -75,8 +80,10 @@ interface Waiting {
 /** The shell of one member: inputs → step → append the events → release the effects. */
 export async function startRaft(options: RaftOptions): Promise<RaftHandle> {
   const { id, timing, clock, random, log, founders, machine } = options;
+  const { admission } = options;
   const durable = await readDurable(log);
-  if (!isFounded(durable) && founders.size > 0) {
+  const unsure = admission !== undefined && isBlank(durable);
+  if (!unsure && !isFounded(durable) && founders.size > 0) {
     const founded: RaftEvent = { type: 'GroupFounded', group: groupOf(founders) };
     evolve(durable, founded);
     persist(log, founded, durable);
@@ -89,13 +96,15 @@ export async function startRaft(options: RaftOptions): Promise<RaftHandle> {
     keptEntries: options.keptEntries ?? keptEntriesDefault,
   };
   const state = startState(
-    { id, address: options.address },
+    { id, address: options.address, unsure },
     limits,
     durable,
     clock.monotonic(),
     random.float(),
   );
-  return new RaftRuntime(options, state);
+  const runtime = new RaftRuntime(options, state);
+  if (unsure) admission().then((term) => runtime.admit(term), options.fatal);
+  return runtime;
 }
 
 class RaftRuntime implements RaftHandle {
@@ -196,6 +205,11 @@ class RaftRuntime implements RaftHandle {
     // Nothing was written: what is not known may be asked again.
     const isTold = reason === 'OVERLOADED' || reason === 'SHUTTING_DOWN';
     return { type: 'refused', reason: isTold ? reason : 'NO_LEADER' };
+  }
+
+  admit(term: number): void {
+    const group = groupOf(this.#options.founders);
+    this.#give({ type: 'Admitted', group, term, ...this.#moment() });
   }
 
   async close(): Promise<void> {

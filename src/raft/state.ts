@@ -176,6 +176,8 @@ export interface RaftState {
   readonly address: string;
   readonly limits: RaftLimits;
   readonly durable: DurableState;
+  /** Its folder is empty, and another one may have been lost: it hears nobody before it is admitted (decision 16). */
+  unsure: boolean;
   role: Role;
   leader: string | undefined;
   /** Highest index known to be committed, and handed to the state machine. */

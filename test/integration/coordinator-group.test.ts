@@ -45,6 +45,15 @@ async function joining(
   const dir = await mkdtemp(join(tmpdir(), 'keychaindb-'));
   const args = ['coordinator', '--id', id, '--listen', address, '--http', '127.0.0.1:0'];
   args.push('--data-dir', join(dir, id), '--join', at.join(), ...flags);
+  const { child, ended } = running(t, args);
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  return { id, address, args, child, ended };
+}
+
+function running(
+  t: { teardown(work: () => unknown): void },
+  args: readonly string[],
+): Pick<Coordinator, 'child' | 'ended'> {
   const child = spawn(process.execPath, [main, ...args], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
@@ -52,11 +61,8 @@ async function joining(
   createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (line) => {
     reason = (JSON.parse(line) as { reason?: string }).reason ?? reason;
   });
-  t.teardown(async () => {
-    child.kill('SIGKILL');
-    await rm(dir, { recursive: true, force: true });
-  });
-  return { id, address, args, child, ended: once(child, 'exit').then(() => reason) };
+  t.teardown(() => child.kill('SIGKILL'));
+  return { child, ended: once(child, 'exit').then(() => reason) };
 }
 
 /** Asked again where the outcome is unknown, e.g. since the leader died on the way: a change that was made succeeds. */
@@ -225,6 +231,56 @@ t.test('a coordinator whose folder is gone does not vote again under its old id'
     t.equal(again.status, 1, id);
     t.match(again.stderr, /MEMBER_EXISTS: .*cluster remove/, id);
   }
+});
+
+t.test('a coordinator that lost its folder in a power cut of all takes no part', async (t) => {
+  const lab = await Lab.start();
+  t.teardown(() => lab.stop());
+  const ids = lab.of('coordinator').map(({ id }) => id);
+  for (const id of ids) await lab.kill(id);
+  const [lost = '', ...others] = ids;
+  const empty = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+  t.teardown(() => rm(empty, { recursive: true, force: true }));
+  // Nobody answers it: it waits. The others know it by their logs: they have not heard of it since they started.
+  const args = [...lab.named(lost).argv.slice(2), '--data-dir', empty];
+  const { child, ended } = running(t, args);
+  await once(child, 'message');
+  for (const id of others) lab.start(id);
+  await until(async () => child.exitCode !== null);
+  t.equal(await ended, 'MEMBER_EXISTS');
+  const verbs = clusterVerbs({
+    addresses: lab.of('proxy').map((p) => p.grpc),
+    clock: systemClock,
+  });
+  t.teardown(() => verbs.close());
+  await until(async () => {
+    const { leader } = await verbs.status(timeoutMs);
+    return others.includes(leader);
+  });
+  // Started again while they run, it does not begin at all.
+  const again = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', timeout: 60_000 });
+  t.match(again, { status: 1, stderr: /MEMBER_EXISTS: .*cluster remove/ });
+});
+
+t.test('a new group begins without one of its three founders, which comes later', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const founders: [string, string][] = [];
+  for (const id of ['c1', 'c2', 'c3']) founders.push([id, await freeAddress()]);
+  const initial = founders.map(([id, address]) => `${id}=${address}`).join();
+  const start = ([id, address]: [string, string]) => {
+    const args = ['coordinator', '--id', id, '--listen', address, '--http', '127.0.0.1:0'];
+    return running(t, [...args, '--data-dir', join(dir, id), '--initial-cluster', initial]);
+  };
+  const [first, second, third] = founders as [[string, string], [string, string], [string, string]];
+  start(first);
+  start(second);
+  const verbs = clusterVerbs({ addresses: [first[1], second[1]], clock: systemClock });
+  t.teardown(() => verbs.close());
+  await until(async () => (await verbs.status(timeoutMs)).leader !== '');
+  const { child } = start(third);
+  await untilGroup(verbs, ['c1', 'c2', 'c3']);
+  t.equal(child.exitCode, null);
 });
 
 t.test('a coordinator that was down past the kept log comes back by a snapshot', async (t) => {

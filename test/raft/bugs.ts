@@ -1,5 +1,7 @@
 import { noBytes } from '../../src/base/bytes.js';
 import type { RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
+import { isSeen } from '../../src/raft/group.js';
+import { groupAt } from '../../src/raft/state.js';
 import { check } from '../sim/check.js';
 import { SeededRandom } from '../sim/schedule.js';
 import {
@@ -620,4 +622,127 @@ export const bugs: readonly Bug[] = [
       must(leader.resolved.get(5) === 'did c', 'and the leader goes on');
     },
   },
+  {
+    id: 'B14',
+    name: 'a member that lost its folder in a power cut of all votes against what is committed',
+    run() {
+      // E is on m1 and m2; m1's disk is replaced, and m3, which lacks E, is the first to stand.
+      const group = founded();
+      const [m1, m2, m3] = members(group, 'm1', 'm2', 'm3') as [Member, Member, Member];
+      together(group, 'm1', 'm2');
+      m1.propose(1, 'E');
+      group.settle();
+      must(m1.resolved.get(1) === 'did E', 'E is acknowledged');
+      m1.loseFolder();
+      for (const member of [m2, m3]) member.crash();
+      group.messages = [];
+      group.cut.clear();
+      m1.restart();
+      must(m1.ask() === 'waits', 'while nobody answers it takes no part');
+      m3.restart();
+      group.pass(10 * electionMs);
+      must(group.leader === undefined, 'm3 gets no vote of m1');
+      must(m1.ask() === 'refused', 'm3 lacks E, and knows m1');
+      m2.restart();
+      must(m1.ask() === 'refused', 'm2 knows m1, too');
+      group.pass(10 * electionMs);
+      must(group.leader === m2, 'who has E leads');
+      m2.propose(2, 'F');
+      group.settle();
+      must(
+        m3.applied.some((entry) => entry.endsWith(':E')),
+        'E is applied everywhere',
+      );
+    },
+  },
+  {
+    id: 'B14',
+    name: 'a vote that was lost with a folder is given again, and a term has two leaders',
+    run() {
+      const group = new Group(3, { isFirstStart: true });
+      const [m1, m2, m3] = members(group, 'm1', 'm2', 'm3') as [Member, Member, Member];
+      for (const member of group.members) member.ask();
+      group.settle();
+      // m1 leads term 1 by the vote of m2, and nobody hears of it.
+      m3.crash();
+      stand(group, m1);
+      m1.sync();
+      m1.crash();
+      group.messages = [];
+      m2.loseFolder();
+      for (const member of [m1, m2, m3]) member.restart();
+      must(m2.ask() === 'admitted', 'nobody has counted on an entry of m2');
+      // m1 does not stand; m3 has heard of no election.
+      group.cut.add('m1>m2').add('m1>m3');
+      group.cut.add('m2>m1').add('m3>m1');
+      for (let tries = 0; tries < 20 && m3.state.role !== 'leader'; tries += 1) {
+        m3.state.electionAt = group.now;
+        m3.tick();
+        group.settle();
+        group.now += electionMs;
+      }
+      must(m3.state.role !== 'leader' || m3.state.durable.term > 1, 'term 1 had its leader');
+    },
+  },
+  {
+    id: 'B14',
+    name: 'an entry is committed by a member, and nobody else knows that it takes part',
+    run() {
+      const group = new Group(3, { isFirstStart: true });
+      const [m1, m2, m3] = members(group, 'm1', 'm2', 'm3') as [Member, Member, Member];
+      for (const member of group.members) member.ask();
+      group.settle();
+      m3.crash();
+      stand(group, m1);
+      // m2 has the first entries, and whoever reads its disk then knows of them.
+      for (let turn = 0; turn < 200 && m1.state.commit === 0; turn += 1) {
+        for (const member of [m1, m2]) member.sync();
+        const message = group.messages.shift();
+        if (message !== undefined) group.deliver(message);
+      }
+      const { commit, durable } = m1.state;
+      must(commit > 0, 'm1 and m2 are a majority');
+      must(isSeen(groupAt(durable, commit), 'm2'), 'what is committed says by whom', { commit });
+    },
+  },
+  {
+    id: 'B14',
+    name: 'a member that lost its folder is taken for a new one by who was down while it took part',
+    run() {
+      const group = new Group(3, { isFirstStart: true });
+      const [m1, m2, m3] = members(group, 'm1', 'm2', 'm3') as [Member, Member, Member];
+      m3.crash();
+      for (const member of [m1, m2]) member.ask();
+      group.settle();
+      ledBy(group);
+      m2.crash();
+      // m3 can't know what m2 has: it begins when both have spoken.
+      m3.restart();
+      must(m3.ask() === 'waits', 'm1 alone does not know what m2 has');
+      m2.restart();
+      must(m3.ask() === 'admitted', 'm1 and m2 do not know m3');
+      group.settle();
+      m2.crash();
+      group.pass(5 * electionMs);
+      m1.propose(1, 'E');
+      group.settle();
+      must(m1.resolved.get(1) === 'did E', 'm1 and m3 have E');
+      m1.crash();
+      m3.loseFolder();
+      m2.restart();
+      m3.restart();
+      must(m3.ask() === 'waits', 'm2 knows nothing of m3, and m1 could');
+      m1.restart();
+      must(m3.ask() === 'refused', 'm1 does');
+    },
+  },
 ];
+
+/** Three members at their first start; m1 leads, and each has taken part. */
+function founded(): Group {
+  const group = new Group(3, { isFirstStart: true });
+  for (const member of group.members) member.ask();
+  group.settle();
+  ledBy(group);
+  return group;
+}

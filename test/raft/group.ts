@@ -1,10 +1,12 @@
 import { noBytes } from '../../src/base/bytes.js';
-import type { GroupMember } from '../../src/gen/keychaindb/v1/log.js';
+import type { GroupMember, RaftGroup } from '../../src/gen/keychaindb/v1/log.js';
 import type { GroupChange, RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { decodeBlock, encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
+import { admittedIn } from '../../src/raft/admission.js';
 import { answerApplied, answerRestored, startState, step } from '../../src/raft/core.js';
-import { groupOf } from '../../src/raft/group.js';
+import { isBlank } from '../../src/raft/durable-record.js';
+import { groupOf, isSeen } from '../../src/raft/group.js';
 import type { Moment, RaftEffect, RaftInput } from '../../src/raft/inputs.js';
 import { assertInvariants } from '../../src/raft/invariants.js';
 import {
@@ -50,13 +52,20 @@ export class Member {
   readonly keptEntries: number;
   /** It saw that it was removed. */
   isRemoved = false;
+  readonly #founders: RaftGroup;
 
   constructor(id: string, group: Group, founders: ReadonlyMap<string, string>) {
     this.id = id;
     this.#group = group;
     this.snapshotEntries = group.snapshotEntries;
     this.keptEntries = group.keptEntries;
-    if (founders.size > 0) this.#disk.push({ type: 'GroupFounded', group: groupOf(founders) });
+    const founded = groupOf(founders);
+    // Elsewhere all have taken part before: no entry has to say so.
+    const members = founded.members.map((m) => ({ ...m, seen: !group.isFirstStart }));
+    this.#founders = { ...founded, members };
+    if (founders.size > 0 && !group.isFirstStart) {
+      this.#disk.push({ type: 'GroupFounded', group: this.#founders });
+    }
     this.state = this.#started();
   }
 
@@ -68,7 +77,7 @@ export class Member {
     const { snapshot } = durable;
     this.applied = snapshot === undefined ? [] : JSON.parse(Buffer.from(snapshot.state).toString());
     return startState(
-      { id: this.id, address: '' },
+      { id: this.id, address: '', unsure: this.#founders.members.length > 0 && isBlank(durable) },
       limits,
       durable,
       this.#group.now,
@@ -134,6 +143,25 @@ export class Member {
     }
     this.#write(events);
     this.restart();
+  }
+
+  /** Asks the other founders that run, as a process does: refused by who knows it, admitted, or neither yet. */
+  ask(): 'refused' | 'admitted' | 'waits' {
+    const others = this.#group.members.filter((m) => m !== this && m.isUp);
+    if (others.some((m) => isSeen(currentGroup(m.state.durable).group, this.id))) return 'refused';
+    const witnesses = others.map((m) => m.state.durable);
+    const term = admittedIn(this.#founders.members.length, witnesses);
+    if (term === undefined) return 'waits';
+    this.give({ type: 'Admitted', group: this.#founders, term, ...this.#moment() });
+    return 'admitted';
+  }
+
+  /** Its disk is replaced by an empty one while it is down. */
+  loseFolder(): void {
+    this.crash();
+    this.#disk.length = 0;
+    this.#folded = undefined;
+    this.#group.lostFolder(this.id);
   }
 
   get isWriting(): boolean {
@@ -247,6 +275,8 @@ export interface GroupOptions {
   readonly random?: () => number;
   readonly snapshotEntries?: number;
   readonly keptEntries?: number;
+  /** Their folders are empty, and they take part when they were admitted. */
+  readonly isFirstStart?: boolean;
 }
 
 /** A group of members and the messages on their way; time and order are the test's. */
@@ -257,6 +287,7 @@ export class Group {
   readonly random: () => number;
   readonly snapshotEntries: number;
   readonly keptEntries: number;
+  readonly isFirstStart: boolean;
   /** "from>to" */
   readonly cut = new Set<string>();
   readonly #committed: string[] = [];
@@ -265,11 +296,12 @@ export class Group {
   readonly #asked = new Map<string, number>();
 
   constructor(size: number, options: GroupOptions | (() => number) = {}) {
-    const { random, snapshotEntries, keptEntries } =
+    const { random, snapshotEntries, keptEntries, isFirstStart } =
       typeof options === 'function' ? { random: options } : options;
     this.random = random ?? (() => 0.5);
     this.snapshotEntries = snapshotEntries ?? never;
     this.keptEntries = keptEntries ?? 2;
+    this.isFirstStart = isFirstStart ?? false;
     const ids = Array.from({ length: size }, (_, i) => `m${i + 1}`);
     const founders = new Map(ids.map((id) => [id, addressOf(id)]));
     for (const id of ids) this.members.push(new Member(id, this, founders));
@@ -336,6 +368,10 @@ export class Group {
     this.settle();
   }
 
+  lostFolder(id: string): void {
+    this.#spec.lost(id);
+  }
+
   asked(id: string, token: number): void {
     this.#asked.set(`${id} ${token}`, this.#spec.committed.length);
   }
@@ -386,7 +422,7 @@ export function addressOf(id: string): string {
 
 /** Asks for another member. */
 export function adding(id: string): NonNullable<GroupChange['change']> {
-  return { $case: 'add', value: { id, address: addressOf(id), learner: true } };
+  return { $case: 'add', value: { id, address: addressOf(id), learner: true, seen: false } };
 }
 
 export function removing(id: string): NonNullable<GroupChange['change']> {

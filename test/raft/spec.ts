@@ -62,6 +62,13 @@ export class RaftSpec {
     }
   }
 
+  /** What was on its disk is gone, its votes too; of two leaders of a term it is told by them. */
+  lost(id: string): void {
+    for (const key of [...this.#votes.keys()]) {
+      if (key.startsWith(`${id} `)) this.#votes.delete(key);
+    }
+  }
+
   #knownOf(id: string, state: RaftState): Known {
     const known = this.#known.get(id);
     if (known?.state === state) return known;

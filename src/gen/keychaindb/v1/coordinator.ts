@@ -248,7 +248,10 @@ export interface ClusterStatusResponse {
   readonly term: number;
   /** One for each member of the group. */
   readonly coordinators: readonly CoordinatorStatus[];
-  /** Ids of coordinators that have written to the one that answers, since it started. */
+  /**
+   * Ids of coordinators that have written to the one that answers since it started, or that have taken part as its
+   * log says.
+   */
   readonly heard: readonly string[];
 }
 

@@ -57,6 +57,8 @@ export interface GroupMember {
   readonly address: string;
   /** It gets the log; it doesn't count, and doesn't stand for election. */
   readonly learner: boolean;
+  /** A leader has counted on it: it has votes and entries on its disk, and never starts with an empty folder again. */
+  readonly seen: boolean;
 }
 
 /** Stands for the log through its entry. */
@@ -534,7 +536,7 @@ export const RaftGroup: MessageFns<RaftGroup> = {
 };
 
 function createBaseGroupMember(): GroupMember {
-  return { id: "", address: "", learner: false };
+  return { id: "", address: "", learner: false, seen: false };
 }
 
 export const GroupMember: MessageFns<GroupMember> = {
@@ -547,6 +549,9 @@ export const GroupMember: MessageFns<GroupMember> = {
     }
     if (message.learner !== false) {
       writer.uint32(24).bool(message.learner);
+    }
+    if (message.seen !== false) {
+      writer.uint32(32).bool(message.seen);
     }
     return writer;
   },
@@ -586,6 +591,14 @@ export const GroupMember: MessageFns<GroupMember> = {
             }
 
             message.learner = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.seen = reader.bool();
             continue;
           }
         }

@@ -1,0 +1,24 @@
+/** Another founder that has answered a founder whose folder is empty, and knows nothing of it. */
+export interface Witness {
+  /** The newest term that it has heard of; 0: nobody has stood for election, as far as it knows. */
+  readonly term: number;
+}
+
+/**
+ * May a founder whose folder is empty take part? It is new, or its folder was lost, and with it votes and entries that a
+ * majority has counted on (decision 16). Returns the newest term that its forgotten votes may be of, or undefined: not yet.
+ *
+ * - Whoever has what was committed with its help has it in its log that it took part (`markSeen`), and whoever led with
+ *   its vote, or gave its own beside it, has the term. So it is new where so many say that they know nothing of it that
+ *   every majority it could have belonged to has one of them.
+ * - Or a majority, with itself, has never heard of an election: the first start, of which one or two may be missing. Not
+ *   safe where all these are founders that no leader has ever reached, or have lost their folders too.
+ */
+export function admittedIn(founders: number, witnesses: readonly Witness[]): number | undefined {
+  const majority = Math.floor(founders / 2) + 1;
+  const blank = witnesses.filter(({ term }) => term === 0).length;
+  const isFirstStart = 1 + blank >= majority;
+  const meetsMajorities = witnesses.length > founders - majority;
+  if (!isFirstStart && !meetsMajorities) return undefined;
+  return Math.max(0, ...witnesses.map(({ term }) => term));
+}
