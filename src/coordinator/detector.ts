@@ -10,6 +10,7 @@ import {
 } from '../gen/keychaindb/v1/coordinator.js';
 import { type Flaps, heldForMs } from './flapping.js';
 import { servingMin, stuckMsMax } from './limits.js';
+import { whyFull } from './member-name.js';
 import { Probes } from './probes.js';
 import { highestIncarnation } from './registry.js';
 import type { RegistryState } from './registry-state.js';
@@ -236,7 +237,7 @@ class Look {
           },
         };
       }
-      const isNew = !isKnown && !incarnations.has(id);
+      const isNew = !isKnown && !incarnations.has(id) && whyFull(view) === '';
       if (beat.join && isNew && !all.some((m) => m.address === address)) {
         return {
           command: { $case: 'addMember', value: { id, address, spare: false, expectedEpoch: 0 } },

@@ -14,6 +14,8 @@ export const noLeaderMsMax = 800;
 export const commandTimeoutMs = 2_000;
 /** Members that a chain may be filled up to: every one of them stores every write. */
 export const chainLengthMax = 64;
+/** Members of all kinds: each stands in every view, and views go to everybody. */
+export const membersMax = 1_024;
 /** Milliseconds for which a node that lost its place for the second time isn't taken in; doubles with each further time. */
 export const heldMsFirst = 1_000;
 export const heldMsMax = 60_000;

@@ -1,6 +1,7 @@
 import { KeychainError } from '../base/errors.js';
 import { idBytesMax } from '../base/limits.js';
-import { addressBytesMax } from './limits.js';
+import type { View } from '../gen/keychaindb/v1/coordinator.js';
+import { addressBytesMax, chainLengthMax, membersMax } from './limits.js';
 
 /** What an id and an address may be, of a node or a coordinator. Throws KeychainError BAD_REQUEST. */
 export function checkMember(id: string, address: string): void {
@@ -21,4 +22,28 @@ export function checkMember(id: string, address: string): void {
       },
     );
   }
+}
+
+/**
+ * Ids that an operator names, before they get into the log, which every coordinator keeps and decides again. What names
+ * members is never refused, whatever an earlier version has let in. Throws KeychainError BAD_REQUEST.
+ */
+export function checkNamed(field: string, ids: readonly string[], view: View): void {
+  const most = Math.max(chainLengthMax, view.members.length);
+  if (ids.length > most) {
+    const message = `${field}: at most ${most} ids, not ${ids.length}: name members of the chain, each once`;
+    throw new KeychainError('BAD_REQUEST', message, { field });
+  }
+  const known = new Set([...view.members, ...view.others].map((m) => m.id));
+  const long = ids.find((id) => id.length > idBytesMax && !known.has(id));
+  if (long === undefined) return;
+  const message = `${field}: an id has at most ${idBytesMax} letters, not ${long.length}: name a member of the chain`;
+  throw new KeychainError('BAD_REQUEST', message, { field });
+}
+
+/** Why no further member is taken in; '' where there is room. */
+export function whyFull({ members, others }: View): string {
+  const count = members.length + others.length;
+  if (count < membersMax) return '';
+  return `there are ${count} members, and the limit is ${membersMax}: remove one first (keychaindb chain remove ID)`;
 }

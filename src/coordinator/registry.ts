@@ -258,7 +258,9 @@ function reorderChain(state: RegistryState, command: ReorderChainRequest): Regis
 
 /** Why these ids are no order of the serving members; '' where they are. */
 function wrongOrder(ids: readonly string[], serving: readonly Member[]): string {
-  const twice = ids.find((id, place) => ids.indexOf(id) !== place);
+  // A log may hold any number of them, and every coordinator decides it again at each start.
+  const seen = new Set<string>();
+  const twice = ids.find((id) => seen.size === seen.add(id).size);
   if (twice !== undefined) return `${twice} stands there twice`;
   const strange = ids.find((id) => !serving.some((m) => m.id === id));
   if (strange !== undefined) return `${strange} does not serve`;

@@ -44,7 +44,7 @@ import {
   servingMin,
   ticksPerHeartbeat,
 } from './limits.js';
-import { checkMember } from './member-name.js';
+import { checkMember, checkNamed, whyFull } from './member-name.js';
 import { nodesHeard } from './node-status.js';
 import { NodeStreams } from './node-streams.js';
 import { highestIncarnation } from './registry.js';
@@ -197,6 +197,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
     checkMember(request.id, request.address);
+    const why = this.#isMember(request.id) ? '' : whyFull(this.#options.registry.state.view);
+    if (why !== '') throw new KeychainError('BAD_REQUEST', why);
     await this.#command({ command: { $case: 'addMember', value: request } }, timeoutMs);
   }
 
@@ -212,14 +214,17 @@ class CoordinatorRuntime implements CoordinatorHandle {
     }));
   }
 
-  reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
-    return this.#command({ command: { $case: 'reorderChain', value: request } }, timeoutMs);
+  async reorderChain(request: ReorderChainRequest, timeoutMs: number): Promise<void> {
+    checkNamed('ids', request.ids, this.#options.registry.state.view);
+    await this.#command({ command: { $case: 'reorderChain', value: request } }, timeoutMs);
   }
 
   /** Decided on what is heard now, of the view that it was decided on. */
   async recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
     const { registry, timing } = this.#options;
     const { view } = registry.state;
+    checkNamed('id', [request.id], view);
+    checkNamed('lost_ids', request.lostIds, view);
     const now = this.#clock.monotonic();
     if (now - this.#detector.startedAt < 2 * timing.detectionMs) {
       const message = `${this.#options.raft.id} has just started and has not heard who lives: ask again`;
@@ -247,6 +252,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     timeoutMs: number,
     command: (request: RemoveMemberRequest) => RegistryCommand,
   ): Promise<void> {
+    checkNamed('id', [request.id], this.#options.registry.state.view);
     const until = this.#clock.monotonic() + timeoutMs;
     for (;;) {
       this.#mustNotBeLast(request.id);
@@ -454,6 +460,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
       return `${address} is the address of member ${user.id}: start ${id} with another --listen`;
     }
     const wasRemoved = registry.state.incarnations.has(id);
+    const full = whyFull(registry.state.view);
+    if (full !== '') return `${id} is not taken in: ${full}`;
     if (beat.join && !wasRemoved) return '';
     return `${id} is not a member of the chain: keychaindb chain add ${id} ${address}`;
   }

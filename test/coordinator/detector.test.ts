@@ -8,7 +8,7 @@ import {
   whyNotFed,
   whyNotRecovered,
 } from '../../src/coordinator/detector.js';
-import { stuckMsMax } from '../../src/coordinator/limits.js';
+import { membersMax, stuckMsMax } from '../../src/coordinator/limits.js';
 import { nodesHeard } from '../../src/coordinator/node-status.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
@@ -289,6 +289,18 @@ t.test(
     t.equal(leader(removed, [...all, [beat('d', { join: true }), 0]]).look(), '');
   },
 );
+
+t.test('nobody joins by itself where there are as many members as there may be', async (t) => {
+  const look = (count: number): string => {
+    const others = Array.from({ length: count - 1 }, (_, place) =>
+      member(`n${place}`, MemberState.OFFLINE),
+    );
+    const joins = [beat('d', { join: true }), 0] as const;
+    return leader(registry([serving('a')], others), [[beat('a'), 0], joins]).look();
+  };
+  t.equal(look(membersMax - 1), 'addMember d');
+  t.equal(look(membersMax), '');
+});
 
 t.test('of the survivors the longest log goes on, after a moment (R10)', async (t) => {
   const dead = registry(

@@ -201,6 +201,22 @@ t.test('an order is one of exactly the members that serve', async (t) => {
   t.equal(apply(turned, reorder('a b', state.view.epoch)).reason, 'STALE_EPOCH');
 });
 
+t.test('an order of very many ids is looked through once, not once for each of them', async (t) => {
+  let reads = 0;
+  const ids = new Proxy(
+    Array.from({ length: 1_000 }, (_, place) => `n${place}`),
+    {
+      get: (list, name) => {
+        reads += 1;
+        return Reflect.get(list, name) as unknown;
+      },
+    },
+  );
+  const order = { command: { $case: 'reorderChain', value: { ids, expectedEpoch: 0 } } } as const;
+  t.match(decide(pair(), order).message, /n0 does not serve/);
+  t.ok(reads < 5 * ids.length, `${reads} reads of ${ids.length} ids`);
+});
+
 t.test('who is fed stays behind the tail in another order', async (t) => {
   const waits = apply(apply(pair(), add('c')).state, register('c', 1)).state;
   const fed = apply(waits, change(waits.view.epoch, 'startSync', 'c', 1)).state;

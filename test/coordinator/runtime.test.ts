@@ -2,8 +2,10 @@ import { BehaviorSubject } from 'rxjs';
 import t from 'tap';
 import { noBytes } from '../../src/base/bytes.js';
 import { systemClock } from '../../src/base/clock.js';
+import { idBytesMax } from '../../src/base/limits.js';
 import { systemRandom } from '../../src/base/random.js';
 import { timingDefault } from '../../src/base/timing.js';
+import { chainLengthMax, membersMax } from '../../src/coordinator/limits.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
 import { startCoordinator } from '../../src/coordinator/runtime.js';
 import { encodeRegistry } from '../../src/coordinator/snapshot.js';
@@ -75,14 +77,18 @@ function coordinatorOf(ids: readonly string[]) {
       throw error;
     },
   });
+  const notices: string[] = [];
   const channel: Channel<CoordinatorPush> = {
-    send: () => true,
+    send: ({ notice }) => {
+      if (notice !== '') notices.push(notice);
+      return true;
+    },
     queued: 0,
     drained: async () => undefined,
     close: () => undefined,
     isClosed: false,
   };
-  const hear = (id: string): void => {
+  const hear = (id: string, more: Partial<NodeHeartbeat> = {}): void => {
     const own = {
       id,
       incarnation: 1,
@@ -90,10 +96,10 @@ function coordinatorOf(ids: readonly string[]) {
       address: `${id}:1`,
       storeId: Buffer.alloc(16, id),
     };
-    const beat = { ...NodeHeartbeat.decode(noBytes), ...own, seenEpoch: 5 };
+    const beat = { ...NodeHeartbeat.decode(noBytes), ...own, seenEpoch: 5, ...more };
     coordinator.acceptHeartbeat(channel).message(beat);
   };
-  return { coordinator, registry, hear };
+  return { coordinator, registry, hear, notices, proposed: () => status$.value.applied };
 }
 
 t.test(
@@ -134,4 +140,49 @@ t.test('a change of the view in between does not refuse a removal that named non
     coordinator.removeMember({ id: 'b', expectedEpoch: 5 }, 5_000),
     refusal('STALE_EPOCH'),
   );
+});
+
+t.test('ids that no member can have, and more than there may be, get into no log', async (t) => {
+  const { coordinator, proposed } = coordinatorOf(['a', 'b']);
+  t.teardown(() => coordinator.close());
+  const long = 'x'.repeat(idBytesMax + 1);
+  const many = Array.from({ length: chainLengthMax + 1 }, (_, place) => `n${place}`);
+  const named = { id: long, expectedEpoch: 0 };
+  const refused = (field: string) => refusal('BAD_REQUEST', { field });
+  await t.rejects(coordinator.removeMember(named, 5_000), refused('id'));
+  await t.rejects(coordinator.drainMember(named, 5_000), refused('id'));
+  await t.rejects(coordinator.recoverChain({ ...named, lostIds: [] }, 5_000), refused('id'));
+  for (const ids of [[long], many]) {
+    const order = coordinator.reorderChain({ ids, expectedEpoch: 0 }, 5_000);
+    await t.rejects(order, refused('ids'));
+    const recovery = coordinator.recoverChain({ id: 'a', lostIds: ids, expectedEpoch: 0 }, 5_000);
+    await t.rejects(recovery, refused('lost_ids'));
+  }
+  t.equal(proposed(), 0);
+});
+
+t.test('a member whose id an earlier version let in is named as any other', async (t) => {
+  const long = 'x'.repeat(idBytesMax + 1);
+  const { coordinator, registry, hear } = coordinatorOf(['a', long]);
+  t.teardown(() => coordinator.close());
+  hear('a');
+  hear(long);
+  await coordinator.reorderChain({ ids: [long, 'a'], expectedEpoch: 0 }, 5_000);
+  await coordinator.removeMember({ id: long, expectedEpoch: 0 }, 5_000);
+  t.same(
+    registry.state.view.members.map(({ id }) => id),
+    ['a'],
+  );
+});
+
+t.test('one member too many is refused, and told so where it joins by itself', async (t) => {
+  const ids = Array.from({ length: membersMax }, (_, place) => `n${place}`);
+  const { coordinator, hear, notices, proposed } = coordinatorOf(ids);
+  t.teardown(() => coordinator.close());
+  const request = { id: 'd', address: 'd:1', spare: false, expectedEpoch: 0 };
+  await t.rejects(coordinator.addMember(request, 5_000), refusal('BAD_REQUEST'));
+  t.equal(proposed(), 0);
+  hear('d', { join: true });
+  t.match(notices, [/d is not taken in: there are 1024 members, and the limit is 1024: remove/]);
+  await coordinator.addMember({ ...request, id: 'n1', address: 'n1:1' }, 5_000);
 });
