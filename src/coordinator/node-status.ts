@@ -1,12 +1,16 @@
-import type { NodeStatus } from '../gen/keychaindb/v1/coordinator.js';
+import type { NodeHeartbeat, NodeStatus, View } from '../gen/keychaindb/v1/coordinator.js';
 import type { DetectorState } from './detector.js';
 
-/** What each node said last. @param epoch of the newest view */
-export function nodesHeard(
-  state: DetectorState,
-  epoch: number,
-  now: number,
-): readonly NodeStatus[] {
+/** Of a field of 32 bits: a longer time could not be sent at all. */
+const millisecondsMax = 0xffff_ffff;
+
+/** What each node said last. @param view the newest one */
+export function nodesHeard(state: DetectorState, view: View, now: number): readonly NodeStatus[] {
+  const idleMs = Math.min(Math.max(1, Math.floor(now - state.viewSince)), millisecondsMax);
+  // Who is in no chain takes up no view.
+  const isIdle = ({ id, incarnation, activeEpoch }: NodeHeartbeat): boolean =>
+    activeEpoch < view.epoch &&
+    view.members.some((m) => m.id === id && m.incarnation === incarnation);
   const beats = [...state.heard.values()];
   const committed = Math.max(0, ...beats.map(({ beat }) => beat.watermark?.index ?? 0));
   return beats.map(({ beat, at }) => ({
@@ -26,6 +30,6 @@ export function nodesHeard(
     outlier: beat.outlier,
     comparedRevision: beat.comparedRevision,
     stuckMs: beat.stuckMs,
-    idleMs: beat.activeEpoch < epoch ? Math.max(1, Math.floor(now - state.viewSince)) : 0,
+    idleMs: isIdle(beat) ? idleMs : 0,
   }));
 }

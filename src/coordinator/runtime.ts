@@ -192,7 +192,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
 
   chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
     const view = this.shownView();
-    return { view, nodes: nodesHeard(this.#detector, view.epoch, this.#clock.monotonic()) };
+    return { view, nodes: nodesHeard(this.#detector, view, this.#clock.monotonic()) };
   }
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {

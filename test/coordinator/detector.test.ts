@@ -1,4 +1,5 @@
 import t from 'tap';
+import { noBytes } from '../../src/base/bytes.js';
 import { promiseMs, type Timing, timingDefault } from '../../src/base/timing.js';
 import {
   detect,
@@ -12,6 +13,7 @@ import { membersMax, stuckMsMax } from '../../src/coordinator/limits.js';
 import { nodesHeard } from '../../src/coordinator/node-status.js';
 import type { RegistryState } from '../../src/coordinator/registry-state.js';
 import {
+  ChainStatusResponse,
   type Member,
   MemberState,
   type NodeHeartbeat,
@@ -693,9 +695,28 @@ t.test(
       [beat('b', { activeEpoch: 4, stuckMs: 30 }), 0],
     ]);
     detector.viewSince = 99_300;
-    t.match(nodesHeard(detector, 5, 100_000), [
+    t.match(nodesHeard(detector, chain.view, 100_000), [
       { id: 'a', idleMs: 0, stuckMs: 0 },
       { id: 'b', idleMs: 700, stuckMs: 30 },
     ]);
   },
 );
+
+t.test('who waits for months takes up no view, and any time can be sent', async (t) => {
+  const monthsMs = 100 * 86_400_000;
+  const state = registry([serving('a')], [waiting('spare')]);
+  const { detector } = leader(
+    state,
+    [
+      [beat('a', { activeEpoch: 4 }), 0],
+      [beat('spare', { activeEpoch: 0 }), 0],
+    ],
+    monthsMs,
+  );
+  const nodes = nodesHeard(detector, state.view, monthsMs);
+  t.match(nodes, [
+    { id: 'a', idleMs: 0xffff_ffff },
+    { id: 'spare', idleMs: 0 },
+  ]);
+  ChainStatusResponse.encode({ ...ChainStatusResponse.decode(noBytes), nodes }).finish();
+});
