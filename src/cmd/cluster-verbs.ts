@@ -1,12 +1,11 @@
-import { open, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { systemClock } from '../base/clock.js';
-import { KeychainError } from '../base/errors.js';
 import type { CoordinatorStatus } from '../gen/keychaindb/v1/coordinator.js';
 import { statusJson } from '../proxy/json.js';
 import { type ClusterVerbs, clusterVerbs as connectTo } from '../retry/cluster-verbs.js';
 import { client, verb } from './client-command.js';
-import { decodeSnapshot, encodeSnapshot } from './cluster-snapshot.js';
+import { decodeSnapshot, encodeSnapshot, saveNew } from './cluster-snapshot.js';
 import { exitCodes } from './exit-codes.js';
 import { flag, hostPort } from './options.js';
 import { failed, say } from './process.js';
@@ -109,15 +108,7 @@ function transfer(id: string | undefined, flags: ClientFlags): Promise<number> {
 function snapshot(file: string, flags: ClientFlags): Promise<number> {
   return withVerbs(flags, async (verbs) => {
     const bytes = encodeSnapshot(await verbs.snapshotCluster(flags.timeout));
-    const handle = await open(file, 'wx').catch((error: unknown) => {
-      throw new KeychainError('BAD_REQUEST', `${file} can't be made: ${String(error)}`, {}, error);
-    });
-    try {
-      await handle.write(bytes);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    await saveNew(file, bytes);
     if (flags.output === 'json') print(JSON.stringify({ file, bytes: bytes.byteLength }));
     else say(`${file}: ${bytes.byteLength} bytes`);
     return exitCodes.ok;
