@@ -76,15 +76,25 @@ function closed(server: Server, clock: Clock): Promise<void> {
 function serve(context: RouteContext, message: IncomingMessage, response: ServerResponse): void {
   try {
     const reply = answer(context, message);
-    if (!(reply instanceof Promise)) send(message, response, reply);
+    if (!(reply instanceof Promise)) respond(message, response, reply);
     else {
       reply.then(
-        (ready) => send(message, response, ready),
-        (thrown: unknown) => send(message, response, refusal(KeychainError.from(thrown))),
+        (ready) => respond(message, response, ready),
+        (thrown: unknown) => respond(message, response, refusal(KeychainError.from(thrown))),
       );
     }
   } catch (thrown) {
-    send(message, response, refusal(KeychainError.from(thrown)));
+    respond(message, response, refusal(KeychainError.from(thrown)));
+  }
+}
+
+/** What can't be sent, e.g. a header that HTTP has no letters for, is a fault of this one answer, not of the process. */
+function respond(message: IncomingMessage, response: ServerResponse, reply: HttpReply): void {
+  try {
+    send(message, response, reply);
+  } catch (thrown) {
+    if (response.headersSent) response.destroy();
+    else send(message, response, refusal(KeychainError.from(thrown)));
   }
 }
 

@@ -17,7 +17,7 @@ import { validateOperation } from '../../src/wire/validate.js';
 import { refusal } from '../refusal.js';
 import { memberOf, viewOf } from './views.js';
 
-const served = { node: 'node-2', epoch: 3, watermark: 41, askedTail: true, chainId: 1 };
+const servedBy = (node: string) => ({ node, epoch: 3, watermark: 41, askedTail: true, chainId: 1 });
 const limits = { keyBytesMax: 64, valueBytesMax: 300_000 };
 
 interface Fake {
@@ -26,10 +26,13 @@ interface Fake {
   readonly changes: string[];
   /** Answers in place of the usual ones. */
   refusal: KeychainError | undefined;
+  /** The id of the node that answers. */
+  node: string;
   view: View | undefined;
 }
 
-function resultOf(operation: Operation): OperationResult['result'] {
+function resultOf(operation: Operation, node: string): OperationResult['result'] {
+  const served = servedBy(node);
   const asked = operation.operation;
   switch (asked?.$case) {
     case 'get': {
@@ -51,6 +54,7 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
     operations: [],
     changes: [],
     refusal: undefined,
+    node: 'node-2',
     view: viewOf(3, ['node-1']),
   };
   const proxy: ProxyHandle = {
@@ -58,7 +62,7 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
       const error = validateOperation(operation, limits) ?? fake.refusal;
       if (error !== undefined) return Promise.resolve(errorResult(operation.id, error));
       fake.operations.push(operation);
-      return Promise.resolve({ id: operation.id, result: resultOf(operation) });
+      return Promise.resolve({ id: operation.id, result: resultOf(operation, fake.node) });
     },
     get view() {
       return fake.view;
@@ -224,6 +228,18 @@ t.test('a raw read answers with the bytes and headers', async (t) => {
     'x-keychaindb-asked-tail': 'true',
     'x-keychaindb-chain-id': '1',
   });
+});
+
+t.test('an answer that no header can say is a fault of its request alone', async (t) => {
+  const fake = await startFake(t);
+  fake.node = 'nπ';
+  const octets = { headers: { accept: 'application/octet-stream' } };
+  t.match(await ask(fake, 'GET', '/v1/keys/k', octets), {
+    status: 500,
+    body: { details: [{ reason: 'INTERNAL' }] },
+  });
+  fake.node = 'node-2';
+  t.equal((await ask(fake, 'GET', '/v1/keys/k', octets)).status, 200);
 });
 
 t.test('a key is every byte after the route, decoded once and not normalised', async (t) => {
