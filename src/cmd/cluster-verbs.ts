@@ -7,7 +7,7 @@ import { type ClusterVerbs, clusterVerbs as connectTo } from '../retry/cluster-v
 import { client, verb } from './client-command.js';
 import { decodeSnapshot, encodeSnapshot, saveNew } from './cluster-snapshot.js';
 import { exitCodes } from './exit-codes.js';
-import { flag, hostPort } from './options.js';
+import { flag, hostPort, processId } from './options.js';
 import { failed, say } from './process.js';
 import type { RestoreFlags } from './restore.js';
 import { table } from './table.js';
@@ -132,7 +132,11 @@ function restore(): Command {
         'folder of the first new coordinator; must be empty',
       ).makeOptionMandatory(),
     )
-    .addOption(flag('--id <id>', 'its id: one that no coordinator ever had').makeOptionMandatory())
+    .addOption(
+      flag('--id <id>', 'its id: one that no coordinator ever had')
+        .argParser(processId)
+        .makeOptionMandatory(),
+    )
     .addOption(
       flag('--listen <host:port>', 'where it will listen')
         .argParser(hostPort)

@@ -8,6 +8,7 @@ import { type Timing, timingDefault } from '../base/timing.js';
 import type { CompactionOptions } from '../chain/compaction.js';
 import { type ComparePace, comparePaceDefault } from '../chain/comparison.js';
 import { compactionShareDefault, logBoundsDefault } from '../chain/limits.js';
+import { wrongId } from '../coordinator/member-name.js';
 import type { OperationLimits } from '../wire/validate.js';
 
 /** An option with its environment variable: KEYCHAINDB_<FLAG>. */
@@ -32,6 +33,13 @@ function part(least: number, most: number): (text: string) => number {
     if (value >= least && value <= most) return value;
     throw new InvalidArgumentError(`${least} to ${most} is wanted.`);
   };
+}
+
+/** Of a coordinator, node or proxy. */
+export function processId(text: string): string {
+  const wrong = wrongId(text);
+  if (wrong !== '') throw new InvalidArgumentError(`wanted: ${wrong}.`);
+  return text;
 }
 
 export function hostPort(text: string): string {
@@ -61,7 +69,7 @@ export function initialCluster(text: string): ReadonlyMap<string, string> {
     const id = part.slice(0, mark);
     if (mark < 1) throw new InvalidArgumentError('ID=HOST:PORT,… is wanted.');
     if (members.has(id)) throw new InvalidArgumentError(`${id} is named twice.`);
-    members.set(id, hostPort(part.slice(mark + 1)));
+    members.set(processId(id), hostPort(part.slice(mark + 1)));
   }
   return members;
 }

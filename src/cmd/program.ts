@@ -22,6 +22,7 @@ import {
   hostPort,
   hostPorts,
   initialCluster,
+  processId,
   wholeNumber,
 } from './options.js';
 import { failed } from './process.js';
@@ -109,7 +110,9 @@ function role(name: string, description: string, http: string): Command {
   return new Command(name)
     .description(description)
     .addOption(
-      flag('--id <id>', 'name of this process, unique in the cluster').makeOptionMandatory(),
+      flag('--id <id>', 'name of this process, unique in the cluster')
+        .argParser(processId)
+        .makeOptionMandatory(),
     )
     .addOption(
       flag('--listen <host:port>', 'where it serves gRPC')

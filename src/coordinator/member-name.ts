@@ -5,23 +5,30 @@ import { addressBytesMax, chainLengthMax, membersMax } from './limits.js';
 
 /** What an id and an address may be, of a node or a coordinator. Throws KeychainError BAD_REQUEST. */
 export function checkMember(id: string, address: string): void {
-  if (id === '' || id.length > idBytesMax || /[^\w.-]/.test(id)) {
-    throw new KeychainError(
-      'BAD_REQUEST',
-      `id: 1 to ${idBytesMax} letters, digits, dots, dashes and underscores`,
-      { field: 'id' },
-    );
-  }
-  const isAddress = /^[^\s:/]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$/.test(address);
-  if (!isAddress || address.length > addressBytesMax) {
-    throw new KeychainError(
-      'BAD_REQUEST',
-      `address: host:port is wanted, not "${address.slice(0, 80)}"`,
-      {
-        field: 'address',
-      },
-    );
-  }
+  const wrong = wrongMember(id, address);
+  if (wrong !== undefined) throw wrong;
+}
+
+/** What is wrong with an id and an address that came by themselves; undefined: nothing is. */
+export function wrongMember(id: string, address: string): KeychainError | undefined {
+  const wrong = wrongId(id);
+  if (wrong !== '') return new KeychainError('BAD_REQUEST', `id: ${wrong}`, { field: 'id' });
+  if (address.length <= addressBytesMax && isAddress(address)) return undefined;
+  const message = `address: host:port is wanted, not "${address.slice(0, 80)}"`;
+  return new KeychainError('BAD_REQUEST', message, { field: 'address' });
+}
+
+/** What an id of a process is wanted to be; '' where it is so. Ids travel in headers, and in names of metrics. */
+export function wrongId(id: string): string {
+  const isWellFormed = id !== '' && id.length <= idBytesMax && !/[^\w.-]/.test(id);
+  // Maps of messages that have ids as keys can't have this one.
+  if (isWellFormed && id !== '__proto__') return '';
+  return `1 to ${idBytesMax} letters, digits, dots, dashes and underscores, and not __proto__`;
+}
+
+function isAddress(address: string): boolean {
+  const match = /^(?:[^\s:/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})$/.exec(address);
+  return match !== null && Number(match[1]) <= 65_535;
 }
 
 /**

@@ -44,7 +44,7 @@ import {
   servingMin,
   ticksPerHeartbeat,
 } from './limits.js';
-import { checkMember, checkNamed, whyFull } from './member-name.js';
+import { checkMember, checkNamed, whyFull, wrongMember } from './member-name.js';
 import { nodesHeard } from './node-status.js';
 import { NodeStreams } from './node-streams.js';
 import { highestIncarnation } from './registry.js';
@@ -390,11 +390,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
     views.add(this.#group$.subscribe(() => show(this.view)));
     return {
       message: (beat: NodeHeartbeat): void => {
-        const notice = this.#noticeFor(beat);
+        const wrong = this.#whyUnnamed(beat);
+        const notice = wrong === '' ? this.#noticeFor(beat) : wrong;
         if (notice !== noticed) push(undefined, notice);
         noticed = notice;
         if (notice !== '' && !this.#isMember(beat.id) && !beat.join) return;
-        if (this.#isOfOtherCluster(beat)) return;
+        if (wrong !== '' || this.#isOfOtherCluster(beat)) return;
         if (this.#isGone(beat)) {
           push(undefined, '', highestIncarnation(this.#options.registry.state, beat.id));
           return;
@@ -443,6 +444,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
   #isMember(id: string): boolean {
     const { members, others } = this.#options.registry.state.view;
     return [...members, ...others].some((m) => m.id === id);
+  }
+
+  /** Nobody hears of it; but a member that an earlier version let in under its id, and at its address, is one. */
+  #whyUnnamed({ id, address }: NodeHeartbeat): string {
+    const wrong = wrongMember(id, address);
+    if (wrong === undefined) return '';
+    const { members, others } = this.#options.registry.state.view;
+    const isKnown = [...members, ...others].some((m) => m.id === id && m.address === address);
+    return isKnown ? '' : `this node is not taken in: ${wrong.message}`;
   }
 
   #noticeFor(beat: NodeHeartbeat): string {

@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 
 /**
  * What the kernel at an address says to a connection. Refused: no process listens there. Accepted: one does, be it
@@ -20,9 +20,11 @@ export interface Prober {
 export const tcpProber: Prober = {
   probe: (address, timeoutMs) =>
     new Promise((resolve) => {
-      const colon = address.lastIndexOf(':');
-      const host = address.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
-      const socket = connect({ host, port: Number(address.slice(colon + 1)) });
+      const socket = dialed(address);
+      if (socket === undefined) {
+        resolve('silent');
+        return;
+      }
       const settle = (answer: ProbeAnswer): void => {
         clearTimeout(timer);
         socket.destroy();
@@ -34,6 +36,17 @@ export const tcpProber: Prober = {
       socket.on('error', (error) => settle(isRefusal(error) ? 'refused' : 'silent'));
     }),
 };
+
+/** Undefined where the address is none: Node throws of a port that can't be. */
+function dialed(address: string): Socket | undefined {
+  const colon = address.lastIndexOf(':');
+  const host = address.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
+  try {
+    return connect({ host, port: Number(address.slice(colon + 1)) });
+  } catch {
+    return undefined;
+  }
+}
 
 /** Of a name with several addresses all have to refuse. */
 function isRefusal(error: Error): boolean {

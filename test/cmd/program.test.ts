@@ -52,6 +52,11 @@ t.test('usage errors say what is meant and end with 2', async (t) => {
   const missing = await run(['node', '--id', 'n1']);
   t.equal(missing.code, 2);
   t.match(missing.stderr, /--listen/);
+  for (const id of ['nπ', '__proto__', 'n 1', '']) {
+    const named = await run(['node', '--id', id, '--listen', 'h:1', '--http', 'h:2']);
+    t.equal(named.code, 2, id);
+    t.match(named.stderr, /'--id <id>'.* wanted: 1 to 64 letters, digits/, id);
+  }
   const bad = await run(['demo', '--nodes', 'many']);
   t.equal(bad.code, 2);
   t.match(bad.stderr, /whole number from 1 to 16/);

@@ -186,3 +186,32 @@ t.test('one member too many is refused, and told so where it joins by itself', a
   t.match(notices, [/d is not taken in: there are 1024 members, and the limit is 1024: remove/]);
   await coordinator.addMember({ ...request, id: 'n1', address: 'n1:1' }, 5_000);
 });
+
+t.test('a node that no request could name is told why it is not taken in', async (t) => {
+  const { coordinator, hear, notices } = coordinatorOf(['a']);
+  t.teardown(() => coordinator.close());
+  hear('nπ', { join: true });
+  hear('__proto__', { join: true });
+  hear('n2', { join: true, address: 'n2:65536' });
+  t.match(notices, [
+    /not taken in: id: 1 to 64 letters/,
+    /not taken in: id: .* not __proto__/,
+    /not taken in: address: host:port is wanted, not "n2:65536"/,
+  ]);
+  hear('n3', { join: true });
+  t.same(
+    coordinator.chainStatus().nodes.map(({ id }) => id),
+    ['n3'],
+  );
+});
+
+t.test('a member of an earlier version is heard under any id', async (t) => {
+  const { coordinator, hear, notices } = coordinatorOf(['nπ']);
+  t.teardown(() => coordinator.close());
+  hear('nπ');
+  t.same(
+    coordinator.chainStatus().nodes.map(({ id }) => id),
+    ['nπ'],
+  );
+  t.same(notices, []);
+});

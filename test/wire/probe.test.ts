@@ -33,6 +33,12 @@ t.test(
   },
 );
 
+t.test('what is no address says nothing', async (t) => {
+  for (const address of ['127.0.0.1:65536', 'host']) {
+    t.equal(await tcpProber.probe(address, patienceMs), 'silent', address);
+  }
+});
+
 t.test('a process that stands still does not refuse, also where its queue is full', async (t) => {
   const child = spawn(process.execPath, ['-e', standsStill], {
     stdio: ['ignore', 'pipe', 'inherit'],
