@@ -57,6 +57,12 @@ export function emptyDetector(now: number): DetectorState {
   };
 }
 
+/** It leads from now on. Who lacked whom before was kept up to date only while it led. */
+export function leads(state: DetectorState, now: number): void {
+  state.leaderSince = now;
+  state.suspected.clear();
+}
+
 /** A heartbeat. An older process's is not taken. */
 export function onHeartbeat(state: DetectorState, beat: NodeHeartbeat, now: number): void {
   const known = state.heard.get(beat.id);

@@ -31,6 +31,7 @@ import {
   emptyDetector,
   forgetGone,
   isHeard,
+  leads,
   onHeartbeat,
   whyNotFed,
   whyNotRecovered,
@@ -140,7 +141,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         this.#look();
       }),
       raft.status$.subscribe(({ isCurrent }) => {
-        if (isCurrent && !this.#isLeader) this.#detector.leaderSince = clock.monotonic();
+        if (isCurrent && !this.#isLeader) leads(this.#detector, clock.monotonic());
         this.#isLeader = isCurrent;
       }),
     );

@@ -5,6 +5,7 @@ import {
   detect,
   emptyDetector,
   forgetGone,
+  leads,
   onHeartbeat,
   whyNotFed,
   whyNotRecovered,
@@ -398,6 +399,25 @@ t.test(
     t.equal(pair.look(later), 'evict a at 5');
   },
 );
+
+t.test('what a leader suspected counts for nothing once it leads again', async (t) => {
+  const apart = [beat('a', { silentPeers: ['b'] }), beat('b', { silentPeers: ['a'] }), beat('c')];
+  const { detector, look } = leader(
+    chain,
+    apart.map((b) => [b, 0] as const),
+  );
+  t.equal(look(), '');
+  const again = 200_000;
+  leads(detector, again);
+  const hear = (at: number): void => {
+    for (const b of apart) onHeartbeat(detector, b, at);
+  };
+  const first = again + timing.heartbeatMs;
+  hear(first);
+  t.equal(look(first), '', 'they were together since, for all that it knows');
+  hear(first + detectionMs);
+  t.equal(look(first + detectionMs), 'evict b at 5');
+});
 
 t.test('a SYNCING member that lacks its link goes itself (R13)', async (t) => {
   const fed = registry([serving('a'), serving('b'), member('c', MemberState.SYNCING)]);
