@@ -108,13 +108,16 @@ class CoordinatorRuntime implements CoordinatorHandle {
   #proposing = false;
   #proposedAt: number | undefined;
   #isLeader = false;
+  #lookedAt: number;
+  #hasStalled = false;
   #isClosed = false;
 
   constructor(options: CoordinatorOptions) {
     const { raft, registry, clock, timing } = options;
     this.#options = options;
     this.#clock = clock;
-    this.#detector = emptyDetector(clock.monotonic());
+    this.#lookedAt = clock.monotonic();
+    this.#detector = emptyDetector(this.#lookedAt);
     this.#nodes = new NodeStreams(this.#detector.probes, options.prober, clock, timing);
     this.view$ = registry.state$.pipe(
       map(({ view }) => view),
@@ -341,8 +344,22 @@ class CoordinatorRuntime implements CoordinatorHandle {
     });
   }
 
+  /**
+   * Who stood still has heard nobody, and a whole machine that did wakes up in any order: a look that comes late begins
+   * anew, as that of a new leader. Never two in a row, or one that is always late would never see who is gone.
+   */
+  #noteStall(): void {
+    const { heartbeatMs } = this.#options.timing;
+    const now = this.#clock.monotonic();
+    const lateMs = now - this.#lookedAt - heartbeatMs / ticksPerHeartbeat;
+    this.#lookedAt = now;
+    this.#hasStalled = lateMs > heartbeatMs && !this.#hasStalled;
+    if (this.#hasStalled) leads(this.#detector, now);
+  }
+
   /** The leader looks for what has to change, one change at a time. */
   #look(): void {
+    this.#noteStall();
     if (this.#proposing || this.#isClosed || !this.#options.raft.status.isCurrent) return;
     const { registry, raft, random, timing } = this.#options;
     const command =

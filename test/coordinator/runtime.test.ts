@@ -7,7 +7,7 @@ import { systemRandom } from '../../src/base/random.js';
 import { timingDefault } from '../../src/base/timing.js';
 import { chainLengthMax, membersMax } from '../../src/coordinator/limits.js';
 import { RegistryMachine } from '../../src/coordinator/registry-machine.js';
-import { startCoordinator } from '../../src/coordinator/runtime.js';
+import { type CoordinatorOptions, startCoordinator } from '../../src/coordinator/runtime.js';
 import { encodeRegistry } from '../../src/coordinator/snapshot.js';
 import {
   type CoordinatorPush,
@@ -16,14 +16,32 @@ import {
 } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { RaftMember, RaftStatus } from '../../src/raft/raft.js';
 import type { Channel } from '../../src/wire/channel.js';
+import { ManualClock } from '../proxy/manual-clock.js';
 import { refusal } from '../refusal.js';
 
 const clusterId = Buffer.alloc(16, 7);
 const group = { members: [], removed: [] };
 const timing = { ...timingDefault, detectionMs: 60_000 };
 
+/** A chain of these that are heard, of which c1 leads the coordinators, at the usual times. */
+async function leaderOf(ids: readonly string[]) {
+  const clock = new ManualClock();
+  const { heartbeatMs } = timingDefault;
+  const of = coordinatorOf(ids, { clock, timing: timingDefault });
+  of.status$.next({ ...of.status$.value, role: 'leader', isCurrent: true });
+  /** So many heartbeats of these. */
+  const beat = async (count: number, ...heard: readonly string[]): Promise<void> => {
+    for (let done = 0; done < count; done += 1) {
+      for (const id of heard) of.hear(id);
+      await clock.pass(heartbeatMs);
+    }
+  };
+  await beat(2, ...ids);
+  return { ...of, clock, beat };
+}
+
 /** A chain of these, of which the detector does nothing by itself: another coordinator leads. */
-function coordinatorOf(ids: readonly string[]) {
+function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> = {}) {
   const registry = new RegistryMachine();
   const members = ids.map((id) => ({
     ...{ id, incarnation: 1, address: `${id}:1`, state: MemberState.SERVING, since: 0 },
@@ -76,7 +94,9 @@ function coordinatorOf(ids: readonly string[]) {
     fatal: (error) => {
       throw error;
     },
+    ...own,
   });
+  const proposed = (): number => status$.value.applied;
   const notices: string[] = [];
   const channel: Channel<CoordinatorPush> = {
     send: ({ notice }) => {
@@ -99,7 +119,7 @@ function coordinatorOf(ids: readonly string[]) {
     const beat = { ...NodeHeartbeat.decode(noBytes), ...own, seenEpoch: 5, ...more };
     coordinator.acceptHeartbeat(channel).message(beat);
   };
-  return { coordinator, registry, hear, notices, proposed: () => status$.value.applied };
+  return { coordinator, registry, hear, notices, proposed, status$ };
 }
 
 t.test(
@@ -214,4 +234,32 @@ t.test('a member of an earlier version is heard under any id', async (t) => {
     ['nπ'],
   );
   t.same(notices, []);
+});
+
+t.test('after a stall of the whole machine nobody goes whose beat is only next', async (t) => {
+  const { coordinator, clock, hear, beat } = await leaderOf(['a', 'b', 'c']);
+  t.teardown(() => coordinator.close());
+  await beat(10, 'a', 'b', 'c');
+  clock.stall(2 * timingDefault.detectionMs);
+  hear('a');
+  t.equal(coordinator.proposingForMs, undefined, 'at the first beat');
+  await clock.pass(0);
+  t.equal(coordinator.proposingForMs, undefined, 'at the first look');
+  await beat(10, 'a', 'b', 'c');
+  t.equal(coordinator.proposingForMs, undefined);
+  await beat(10, 'a', 'b');
+  t.not(coordinator.proposingForMs, undefined, 'c is silent');
+});
+
+t.test('a coordinator whose every look is late sees who is gone all the same', async (t) => {
+  const { coordinator, clock, hear } = await leaderOf(['a', 'b', 'c']);
+  t.teardown(() => coordinator.close());
+  const lateMs = 2 * timingDefault.heartbeatMs;
+  for (let passed = 0; passed <= timingDefault.detectionMs + 2 * lateMs; passed += lateMs) {
+    clock.stall(lateMs);
+    hear('a');
+    hear('b');
+    await clock.pass(0);
+  }
+  t.not(coordinator.proposingForMs, undefined);
 });

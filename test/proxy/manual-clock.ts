@@ -34,6 +34,11 @@ export class ManualClock implements Clock {
     return this.#timers.size;
   }
 
+  /** Time passes in which the process stands still: what is due fires at the next `pass`. */
+  stall(milliseconds: number): void {
+    this.#now += milliseconds;
+  }
+
   /** Fires what is due in order of time; promises settle in between. */
   async pass(milliseconds: number): Promise<void> {
     const end = this.#now + milliseconds;
