@@ -129,12 +129,13 @@ export function wait(flags: WaitFlags): Promise<number> {
   });
 }
 
-function isSo(report: StatusReport, wanted: WaitFor): boolean {
+export function isSo(report: StatusReport, wanted: WaitFor): boolean {
   switch (wanted) {
     case 'leader':
       return report.leader !== '';
     case 'serving':
-      return report.nodes.some(({ state }) => state === 'SERVING');
+      // A coordinator that has just started shows who serves before it hears them.
+      return report.nodes.some((n) => n.state === 'SERVING' && n.activeEpoch !== null);
     case 'healthy':
       return report.healthy;
   }

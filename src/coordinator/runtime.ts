@@ -69,9 +69,14 @@ export interface CoordinatorHandle {
   readonly view: View | undefined;
   /** Starts with the present view where there is one; epochs only grow. */
   readonly view$: Observable<View>;
-  /** The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is. */
+  /**
+   * The view as people read it: who isn't heard is OFFLINE, or LASTSRV where nobody who serves is; just after a start
+   * it says nothing of who is heard.
+   */
   shownView(): View;
-  /** What the nodes say of themselves, as this coordinator hears it. */
+  /** The same as an answer. Throws NO_LEADER where this coordinator doesn't know yet what its log says. */
+  members(): View;
+  /** What the nodes say of themselves, as this coordinator hears it. Throws as `members` does. */
   chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'>;
   /** These reject with KeychainError. */
   addMember(request: AddMemberRequest, timeoutMs: number): Promise<void>;
@@ -169,7 +174,10 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const now = this.#clock.monotonic();
     const hears = (m: Member): boolean => isHeard(this.#detector, m, timing, now);
     const isServed = view.members.some((m) => m.state === MemberState.SERVING && hears(m));
+    // Silence is no evidence before those who live had the time to come: LASTSRV would advise to give data up.
+    const isEarly = this.#hasJustStarted();
     const shown = (m: Member): Member => {
+      if (isEarly && !hears(m)) return m;
       if (m.state === MemberState.SERVING) {
         return isServed ? m : { ...m, state: MemberState.LASTSRV };
       }
@@ -194,8 +202,20 @@ class CoordinatorRuntime implements CoordinatorHandle {
     return whyNotFed(registry.state, this.#detector, timing, now, member);
   }
 
+  members(): View {
+    const { raft, registry } = this.#options;
+    const { last, applied, group } = raft.status;
+    // An entry is known to be committed once a leader says so; who joins has no log at all before.
+    const isUnknown = last.index > applied || group.members.length === 0;
+    if (registry.state.clusterId.byteLength === 0 && isUnknown) {
+      const message = `${raft.id} has not heard of a leader since it started, and does not know the members: ask again; \`keychaindb cluster members\` shows which coordinators answer`;
+      throw new KeychainError('NO_LEADER', message);
+    }
+    return this.shownView();
+  }
+
   chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
-    const view = this.shownView();
+    const view = this.members();
     return { view, nodes: nodesHeard(this.#detector, view, this.#clock.monotonic()) };
   }
 
@@ -230,10 +250,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     checkNamed('id', [request.id], view);
     checkNamed('lost_ids', request.lostIds, view);
     const now = this.#clock.monotonic();
-    if (now - this.#detector.startedAt < 2 * timing.detectionMs) {
-      const message = `${this.#options.raft.id} has just started and has not heard who lives: ask again`;
-      throw new KeychainError('NO_LEADER', message);
-    }
+    if (this.#hasJustStarted()) throw this.#tooEarly();
     const why = whyNotRecovered(registry.state, this.#detector, timing, now, request.id);
     if (why !== '') throw new KeychainError('LAST_SERVING', why);
     const { expectedEpoch } = request;
@@ -275,6 +292,18 @@ class CoordinatorRuntime implements CoordinatorHandle {
     }
   }
 
+  /** Those who live may not have come yet, to a coordinator that they have to dial anew. */
+  #hasJustStarted(): boolean {
+    return (
+      this.#clock.monotonic() - this.#detector.startedAt < 2 * this.#options.timing.detectionMs
+    );
+  }
+
+  #tooEarly(): KeychainError {
+    const message = `${this.#options.raft.id} has just started and has not heard who lives: ask again`;
+    return new KeychainError('NO_LEADER', message);
+  }
+
   /** R10: no member goes unless another serving one was heard. */
   #mustNotBeLast(id: string): void {
     const { members } = this.#options.registry.state.view;
@@ -284,6 +313,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const others = serving.filter((m) => m.id !== id);
     const isHeardOther = others.some((m) => isHeard(this.#detector, m, timing, now));
     if (serving.some((m) => m.id === id) && others.length > 0 && !isHeardOther) {
+      if (this.#hasJustStarted()) throw this.#tooEarly();
       throw new KeychainError(
         'LAST_SERVING',
         `no other serving member is heard: without ${id} the data may be gone; bring one of ${others.map((m) => m.id).join(', ')} back first`,

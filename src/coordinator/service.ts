@@ -2,7 +2,11 @@ import type { ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.js';
 import { KeychainError, reasonStatus } from '../base/errors.js';
 import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
-import type { CoordinatorServer, GetMembersResponse } from '../gen/keychaindb/v1/coordinator.js';
+import type {
+  ChainStatusResponse,
+  CoordinatorServer,
+  GetMembersResponse,
+} from '../gen/keychaindb/v1/coordinator.js';
 import type { RequestMeter } from '../telemetry/request-meter.js';
 import { answer } from '../wire/grpc-answer.js';
 import { serveBidi, serveServerStream } from '../wire/grpc-channel.js';
@@ -37,8 +41,12 @@ export function coordinatorService(
   };
   const members = async (stale: boolean, timeoutMs: number): Promise<GetMembersResponse> => {
     if (!stale) await group.settleReads(timeoutMs);
-    return { view: coordinator.shownView() };
+    return { view: coordinator.members() };
   };
+  const chainStatus = async (): Promise<ChainStatusResponse> => ({
+    ...coordinator.chainStatus(),
+    refused: handshake.refused,
+  });
   return {
     getMembers: (call, callback) => {
       reply('get_members', members(call.request.stale, timeoutOf(call, clock)), callback);
@@ -84,8 +92,7 @@ export function coordinatorService(
       );
     },
     chainStatus: (_call, callback) => {
-      const { refused } = handshake;
-      reply('chain_status', Promise.resolve({ ...coordinator.chainStatus(), refused }), callback);
+      reply('chain_status', chainStatus(), callback);
     },
     clusterStatus: (call, callback) => {
       reply('cluster_status', group.status(call.request.local), callback);

@@ -317,8 +317,17 @@ function memberProblem(
         command: 'wait',
       };
     default:
-      return heard === undefined ? undefined : servingProblem(heard);
+      return heard === undefined ? unheardProblem(id) : servingProblem(heard);
   }
+}
+
+/** The coordinator that answers has just started. */
+function unheardProblem(id: string): Problem {
+  return {
+    ...{ kind: 'node-silent', id, passing: true },
+    message: `${id} serves, and the coordinator that answers has not heard it yet`,
+    command: 'wait',
+  };
 }
 
 function servingProblem(heard: NodeStatus): Problem | undefined {

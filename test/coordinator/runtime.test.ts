@@ -84,10 +84,11 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
   function decide(): void {
     for (const go of waiting.splice(0)) go();
   }
+  let aheadMs = 0;
   const coordinator = startCoordinator({
     raft,
     registry,
-    clock: systemClock,
+    clock: { ...systemClock, monotonic: () => systemClock.monotonic() + aheadMs },
     random: systemRandom,
     timing,
     prober: { probe: async () => 'silent' },
@@ -96,6 +97,8 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
     },
     ...own,
   });
+  // It has listened for long.
+  aheadMs = 2 * timing.detectionMs;
   const proposed = (): number => status$.value.applied;
   const notices: string[] = [];
   const channel: Channel<CoordinatorPush> = {
@@ -262,4 +265,36 @@ t.test('a coordinator whose every look is late sees who is gone all the same', a
     await clock.pass(0);
   }
   t.not(coordinator.proposingForMs, undefined);
+});
+
+t.test(
+  'a coordinator that has just started does not take for gone who has not come yet',
+  async (t) => {
+    const clock = new ManualClock();
+    const { coordinator, registry } = coordinatorOf(['a', 'b'], { clock, timing: timingDefault });
+    t.teardown(() => coordinator.close());
+    const states = () => coordinator.members().members.map(({ state }) => state);
+    const drain = () => coordinator.drainMember({ id: 'a', expectedEpoch: 0 }, 5_000);
+    t.same(states(), [MemberState.SERVING, MemberState.SERVING], 'as decided');
+    await t.rejects(drain(), refusal('NO_LEADER'), 'ask again');
+    await clock.pass(2 * timingDefault.detectionMs);
+    t.same(states(), [MemberState.LASTSRV, MemberState.LASTSRV]);
+    await t.rejects(drain(), refusal('LAST_SERVING'));
+    t.equal(registry.state.view.epoch, 5);
+  },
+);
+
+t.test('members are not told before it is known what the log says', async (t) => {
+  const registry = new RegistryMachine();
+  const { coordinator, status$ } = coordinatorOf(['a'], { registry });
+  t.teardown(() => coordinator.close());
+  const unknown = refusal('NO_LEADER');
+  t.throws(() => coordinator.members(), unknown, 'it joins, and has no log yet');
+  const group = { members: [{ id: 'c1', address: 'c1:1', learner: false }], removed: [] };
+  const last = { generation: 1, index: 3 };
+  status$.next({ ...status$.value, group, last });
+  t.throws(() => coordinator.members(), unknown);
+  t.throws(() => coordinator.chainStatus(), unknown);
+  status$.next({ ...status$.value, commit: 3, applied: 3 });
+  t.same(coordinator.members().members, []);
 });

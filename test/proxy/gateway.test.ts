@@ -2,10 +2,11 @@ import { type IncomingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { NEVER } from 'rxjs';
 import t from 'tap';
+import { noBytes } from '../../src/base/bytes.js';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { KeychainError } from '../../src/base/errors.js';
 import { systemRandom } from '../../src/base/random.js';
-import { MemberState, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
+import { MemberState, NodeStatus, type View } from '../../src/gen/keychaindb/v1/coordinator.js';
 import type { Operation, OperationResult } from '../../src/gen/keychaindb/v1/kv.js';
 import { type GatewayHandle, startGateway } from '../../src/proxy/gateway.js';
 import { routes } from '../../src/proxy/routes.js';
@@ -18,6 +19,8 @@ import { refusal } from '../refusal.js';
 import { memberOf, viewOf } from './views.js';
 
 const servedBy = (node: string) => ({ node, epoch: 3, watermark: 41, askedTail: true, chainId: 1 });
+/** What node-1 said last. */
+const heard = { ...NodeStatus.decode(noBytes), id: 'node-1', incarnation: 1 };
 const limits = { keyBytesMax: 64, valueBytesMax: 300_000 };
 
 interface Fake {
@@ -100,7 +103,7 @@ async function startFake(t: Tap, clock: Clock = systemClock): Promise<Fake> {
         : Promise.resolve();
     },
     chainStatus: () =>
-      Promise.resolve({ view: viewOf(7, ['node-1'], ['node-9']), nodes: [], refused: [] }),
+      Promise.resolve({ view: viewOf(7, ['node-1'], ['node-9']), nodes: [heard], refused: [] }),
     joinCluster(id, address) {
       fake.changes.push(`join ${id} ${address}`);
       return Promise.resolve();

@@ -80,6 +80,7 @@ t.test('each thing that is wrong is named, with what mends it', async (t) => {
   const cases: readonly (readonly [string, StatusReport])[] = [
     ['no-chain', reportOf([], [])],
     ['node-silent c', reportOf([...two, memberOf('c', MemberState.OFFLINE)], heard)],
+    ['node-silent b', reportOf(two, [node('a')])],
     ['node-waiting c', reportOf([...two, memberOf('c', MemberState.WAITING)], heard)],
     ['node-joining c', reportOf([...two, memberOf('c', MemberState.SYNCING)], heard)],
     ['peers-apart a', reportOf(two, [node('a', { silentPeers: ['b'] }), node('b')])],
