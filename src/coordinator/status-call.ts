@@ -5,7 +5,10 @@ import { introducing } from '../wire/grpc-handshake.js';
 import type { Handshake } from '../wire/handshake.js';
 import type { AskStatus } from './group.js';
 
-/** Asks a coordinator over a connection of its own: it is asked when an operator looks, and seldom. */
+/**
+ * Asks a coordinator over a connection of its own: when an operator looks, and every second for each proxy, which asks
+ * one of them where all are.
+ */
 export function askStatus(clock: Clock, handshake: Handshake): AskStatus {
   const options = { interceptors: [introducing(handshake)] };
   return (address, timeoutMs) => {
