@@ -290,7 +290,10 @@ t.test('members are not told before it is known what the log says', async (t) =>
   t.teardown(() => coordinator.close());
   const unknown = refusal('NO_LEADER');
   t.throws(() => coordinator.members(), unknown, 'it joins, and has no log yet');
-  const group = { members: [{ id: 'c1', address: 'c1:1', learner: false }], removed: [] };
+  const group = {
+    members: [{ id: 'c1', address: 'c1:1', learner: false, seen: true }],
+    removed: [],
+  };
   const last = { generation: 1, index: 3 };
   status$.next({ ...status$.value, group, last });
   t.throws(() => coordinator.members(), unknown);
