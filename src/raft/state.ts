@@ -154,8 +154,8 @@ export interface Storing {
   through: number;
   /** The term then. */
   readonly term: number;
-  /** What waits for it. */
-  readonly effects: readonly RaftEffect[];
+  /** What waits for it, that of later steps included which stored nothing. */
+  effects: readonly RaftEffect[];
 }
 
 export type Role = 'follower' | 'pre-candidate' | 'candidate' | 'leader';

@@ -6,7 +6,6 @@ import { evolve, keepsLog, type RaftEvent, type RaftState } from './state.js';
 /** What the disk is asked for; `Stored` with its id says that it is done, and all before it. */
 export interface StoreRequest {
   readonly id: number;
-  /** None where it only marks a place: what waits for all that was asked before. */
   readonly events: readonly RaftEvent[];
 }
 
@@ -67,8 +66,11 @@ export class Turn {
   /** What has to be stored, with what waits for it; what need not wait is among the effects. */
   finish(): StoreRequest | undefined {
     const { state, events } = this;
-    if (events.length === 0 && (this.#then.length === 0 || state.storing.length === 0)) {
-      this.effects.push(...this.#then);
+    if (events.length === 0) {
+      // Nothing was stored since the newest write, which is all that has to be waited for.
+      const newest = state.storing.at(-1);
+      if (newest === undefined) this.effects.push(...this.#then);
+      else newest.effects = joined(newest.effects, this.#then);
       return undefined;
     }
     const id = state.nextStore;
@@ -77,4 +79,22 @@ export class Turn {
     state.storing.push({ id, through: log.last.index, term, effects: this.#then });
     return { id, events };
   }
+}
+
+/** A disk that hangs is asked on, with every heartbeat: of the answers that wait each member gets the newest. */
+function joined(waiting: readonly RaftEffect[], more: readonly RaftEffect[]): RaftEffect[] {
+  const newer = new Set(more.map(answerOf));
+  const isOld = (effect: RaftEffect): boolean => {
+    const answer = answerOf(effect);
+    return answer !== '' && newer.has(answer);
+  };
+  return [...waiting.filter((effect) => !isOld(effect)), ...more];
+}
+
+/** Whose question it answers, where an answer that is lost is asked for again; '' where it may not be left out. */
+function answerOf(effect: RaftEffect): string {
+  if (effect.type !== 'send') return '';
+  const { to, message } = effect.message;
+  if (message?.$case === 'appendResponse') return `append ${to}`;
+  return message?.$case === 'voteResponse' && message.value.preVote ? `pre-vote ${to}` : '';
 }

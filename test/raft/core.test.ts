@@ -1,6 +1,6 @@
 import t from 'tap';
 import { uncommittedEntriesMax } from '../../src/raft/limits.js';
-import { electionMs, Group } from './group.js';
+import { electionMs, Group, heartbeatMs } from './group.js';
 
 /** A group whose member m1 leads term 1. */
 function led(size = 3): Group {
@@ -103,6 +103,36 @@ t.test('an append is answered after it is on the disk, also by a later heartbeat
   m2.sync();
   carry();
   t.equal(m1.resolved.get(1), 'did a');
+});
+
+t.test('a follower whose disk hangs keeps one answer, however often it is asked', async (t) => {
+  const group = led();
+  const [m1, m2] = [group.member('m1'), group.member('m2')];
+  group.cut.add('m1>m3');
+  m1.propose(1, 'a');
+  m1.sync();
+  const carry = (): void =>
+    group.messages.splice(0).forEach((m) => {
+      group.deliver(m);
+    });
+  carry();
+  const asked = m1.state.round;
+  for (let heartbeats = 1; heartbeats <= 20; heartbeats += 1) {
+    group.now += heartbeatMs;
+    m1.tick();
+    carry();
+  }
+  const { round } = m1.state;
+  t.ok(round > asked + 1, 'm1 led for some heartbeats');
+  t.equal(m2.state.storing.length, 1);
+  m2.sync();
+  const answers = group.messages.map(({ to, message }) => `${message?.$case} to ${to}`);
+  t.equal(new Set(answers).size, answers.length, 'one to each who asked');
+  t.match(
+    group.messages.find(({ message }) => message?.$case === 'appendResponse'),
+    { to: 'm1', message: { value: { accepted: true, match: 2, round } } },
+    'the newest',
+  );
 });
 
 t.test('an old append that completes does not vouch for newer entries', async (t) => {
