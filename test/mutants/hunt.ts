@@ -104,7 +104,8 @@ say({});
 if (room === 'raft') {
   say(byScripts());
   say(byWalks());
-} else {
+} else if (room === 'chain' || room === 'coordinator') {
+  // It runs the cores of these rooms alone.
   say(bySearch());
 }
 if (room === 'coordinator') say(await byPlaces());
