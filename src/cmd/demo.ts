@@ -285,7 +285,7 @@ class Demo {
   #allServe(addresses: readonly string[], connections: Connections): Promise<void> {
     const ids = this.#of('node').map(({ id }) => id);
     const dialer = dialServerStream(connections, 'views', CoordinatorService.watchViews);
-    return new Promise((resolve, reject) => {
+    const all = new Promise<void>((resolve) => {
       let most = 0;
       const look = (view: View): void => {
         const serving = view.members.filter((m) => m.state === MemberState.SERVING);
@@ -295,15 +295,12 @@ class Demo {
         }
         if (ids.every((id) => serving.some((m) => m.id === id))) resolve();
       };
-      const cancel = systemClock.after(readyMs, () =>
-        reject(notReady('not all nodes serve', this.#dir)),
-      );
-      this.#failure.catch(cancel);
       for (const address of addresses) {
         const channel = dialer.dial(address, { message: look, closed: () => undefined });
         channel.send({});
       }
     });
+    return within(all, readyMs, notReady('not all nodes serve', this.#dir));
   }
 
   async #proxiesAnswer(): Promise<void> {
