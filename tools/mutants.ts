@@ -34,6 +34,7 @@ const roomTests: Readonly<Record<string, readonly string[]>> = {
   chain: [
     'chain/core.test.js',
     'chain/snapshot.test.js',
+    'chain/open-store.test.js',
     'sim/snapshot.test.js',
     'chain/compare.test.js',
     'chain/state-chunk.test.js',

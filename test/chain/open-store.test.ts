@@ -1,5 +1,6 @@
 import t from 'tap';
 import { noBytes } from '../../src/base/bytes.js';
+import { incompleteKey } from '../../src/chain/base.js';
 import { emptyLedger } from '../../src/chain/fold.js';
 import { recordSeen, remember } from '../../src/chain/node-store.js';
 import { openStore } from '../../src/chain/open-store.js';
@@ -105,6 +106,19 @@ t.test('the last copy of a chain is not emptied, whatever is wrong with it', asy
   await engine.writeHighWater(noBytes);
   await t.rejects(open(engine), { message: /a is the last that served this chain/ });
   t.ok(await engine.get(blockKey(1)), 'nothing was changed');
+});
+
+t.test('a part of a snapshot is emptied, also where it would be the last copy', async (t) => {
+  const engine = await stored('a');
+  const before = await open(engine);
+  await engine.write([{ type: 'put', key: incompleteKey, value: seal(incompleteKey, noBytes) }], {
+    sync: true,
+  });
+  const after = await open(engine);
+  t.match(after.notices, [/holds a part of a snapshot only\. It was emptied/]);
+  t.equal(after.last, 0);
+  t.notSame(after.storeId, before.storeId, 'it is no copy any more');
+  t.match(await open(engine), { notices: [], storeId: after.storeId }, 'once');
 });
 
 t.test('a damaged record of the largest lease costs time, not data', async (t) => {

@@ -566,13 +566,23 @@ const chain: readonly Mutant[] = [
     "{ type: 'put', key: incompleteKey, value: EntryId.encode(revisionOf(base)).finish() },",
     '',
   ),
-  one(
-    'a store that holds a part of a snapshot goes on after a restart',
-    'R17, mutant 19',
-    'chain/open-store.ts',
-    'return stored !== undefined;',
-    'return stored !== undefined && false;',
-  ),
+  {
+    name: 'a store that holds a part of a snapshot goes on after a restart',
+    rule: 'R17, mutant 19',
+    edits: [
+      {
+        file: 'chain/open-store.ts',
+        find: 'return stored !== undefined;',
+        put: 'return stored !== undefined && false;',
+      },
+      // Who remembers from such a store sees it once more.
+      {
+        file: 'chain/node-store.ts',
+        find: 'if ((await log.get(incompleteKey)) !== undefined) {',
+        put: 'if (((await log.get(incompleteKey)) as unknown) === log) {',
+      },
+    ],
+  },
   one(
     'the log is dropped through the base that is not valid yet',
     'R17',
@@ -810,21 +820,21 @@ const chain: readonly Mutant[] = [
 const log: readonly Mutant[] = [
   one(
     'sync is switched off',
-    'design §6',
+    'log',
     'log/durable-log.ts',
     'await this.#engine.write(ops, { sync: batch.sync });',
     'await this.#engine.write(ops, { sync: false });',
   ),
   one(
     'a hole in the log is not noticed at open',
-    'design §6',
+    'log',
     'log/open-log.ts',
     'if (sameEntry(previous, last) && end.index === blockIndexOf(key)) return undefined;',
     'if (end.index === blockIndexOf(key)) return undefined;',
   ),
   one(
     'a checksum is not looked at',
-    'design §6',
+    'log',
     'log/record.ts',
     'if (stored.getUint32(size) === checksumOf(key, value)) return value;',
     'if (stored.byteLength > 0 && checksumOf(key, value) >= 0) return value;',

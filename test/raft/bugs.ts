@@ -1,7 +1,7 @@
 import { noBytes } from '../../src/base/bytes.js';
 import type { RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { isSeen } from '../../src/raft/group.js';
-import { groupAt } from '../../src/raft/state.js';
+import { currentGroup, groupAt } from '../../src/raft/state.js';
 import { check } from '../sim/check.js';
 import { SeededRandom } from '../sim/schedule.js';
 import {
@@ -79,6 +79,34 @@ export const bugs: readonly Bug[] = [
       m2.change(3, removing('m1'));
       group.settle();
       must(m2.resolved.get(3) === 'did group', 'done after it', { answer: m2.resolved.get(3) });
+    },
+  },
+  {
+    id: 'B1',
+    name: 'a group is changed by two members at once, and majorities of before and after do not meet',
+    run() {
+      const group = new Group(5);
+      const m1 = ledBy(group, 1);
+      m1.change(1, removing('m5'));
+      // Two of those that are left answer, so the change is made; nobody has it yet.
+      for (const other of members(group, 'm2', 'm3')) {
+        carry(group, 'm1', other.id);
+        other.sync();
+        carry(group, other.id, 'm1');
+      }
+      const isMade = (): boolean => !isSeen(currentGroup(m1.state.durable).group, 'm5');
+      must(isMade() && m1.resolved.get(1) === undefined, 'one change is made and not committed');
+      m1.change(2, removing('m4'));
+      must(m1.resolved.get(2) === 'CHANGE_PENDING', 'another one has to wait for it', {
+        answer: m1.resolved.get(2),
+      });
+      group.settle();
+      must(m1.resolved.get(1) === 'did group', 'the first is done', { answer: m1.resolved.get(1) });
+      m1.change(3, removing('m4'));
+      group.settle();
+      must(m1.resolved.get(3) === 'did group', 'and the other one after it', {
+        answer: m1.resolved.get(3),
+      });
     },
   },
   {

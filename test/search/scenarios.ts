@@ -67,6 +67,15 @@ export const scenarios: readonly Scenario[] = [
     depth: 9,
   },
   {
+    name: 'a member that joined is removed while what it said before is on its way',
+    members: ['a'],
+    waiting: ['b'],
+    first: ['startSync b', 'report', 'apply'],
+    channels: ['stopped', 'view b'],
+    budget: { hold: 2, report: 1, release: 1, evict: 1, write: 1, tick: 2 },
+    depth: 9,
+  },
+  {
     name: 'members crash, restart and go on alone',
     members: ['a', 'b'],
     waiting: [],

@@ -28,6 +28,11 @@ const traces: readonly (readonly [rule: string, scenario: string, path: string])
     'write a, hold view c, release view a, tick, tick, evict c, tick',
   ],
   [
+    'R3: a stop counts from who has seen its own removal',
+    'a member that joined is removed while what it said before is on its way',
+    'hold stopped b>a, tick, report, apply, release stopped b>a, hold view b, evict b, write a',
+  ],
+  [
     'R4: the promise of a JOINING member is needed',
     'a member was promoted, and another removed, before the head hears of either',
     'write a, evict a, restore',
