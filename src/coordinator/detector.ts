@@ -346,7 +346,7 @@ class Look {
     return this.#change({ $case: 'evict', value: { id, incarnation } });
   }
 
-  /** R13: it doesn't activate the view within W + T after another one has. */
+  /** R13: it doesn't activate the view within W + 2T of it, where another one has. */
   idleMember(): RegistryCommand | undefined {
     const { view } = this.#registry;
     const { leaseMs, drift, detectionMs } = this.#timing;

@@ -9,12 +9,12 @@ import type { Probes } from './probes.js';
 export class NodeStreams {
   readonly #probes: Probes;
   readonly #prober: Prober;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, 'monotonic'>;
   readonly #timing: Timing;
   /** The last beat on every stream that stands. */
   readonly #beating = new Map<Channel<CoordinatorPush>, NodeHeartbeat>();
 
-  constructor(probes: Probes, prober: Prober, clock: Clock, timing: Timing) {
+  constructor(probes: Probes, prober: Prober, clock: Pick<Clock, 'monotonic'>, timing: Timing) {
     this.#probes = probes;
     this.#prober = prober;
     this.#clock = clock;

@@ -25,6 +25,7 @@ import type { RaftGroup } from '../gen/keychaindb/v1/log.js';
 import type { ProposeOutcome, RaftMember } from '../raft/raft.js';
 import type { Acceptor, Channel } from '../wire/channel.js';
 import type { Prober } from '../wire/probe.js';
+import { AwakeClock } from './awake-clock.js';
 import {
   type DetectorState,
   detect,
@@ -103,6 +104,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly acceptWatch: Acceptor<View, WatchViewsRequest>;
   readonly #options: CoordinatorOptions;
   readonly #clock: Clock;
+  /** By which silence is told: the detector's. */
+  readonly #awake: AwakeClock;
   readonly #detector: DetectorState;
   /** The coordinators that are decided on, when they change. */
   readonly #group$: Observable<RaftGroup>;
@@ -110,20 +113,23 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #stopTicks: Cancel;
   readonly #channels = new Set<Channel<never>>();
   readonly #nodes: NodeStreams;
+  /** The entry of the snapshot that it started from; 0: of none. */
+  readonly #restored: number;
   #proposing = false;
   #proposedAt: number | undefined;
   #isLeader = false;
-  #lookedAt: number;
-  #hasStalled = false;
   #isClosed = false;
 
   constructor(options: CoordinatorOptions) {
     const { raft, registry, clock, timing } = options;
     this.#options = options;
     this.#clock = clock;
-    this.#lookedAt = clock.monotonic();
-    this.#detector = emptyDetector(this.#lookedAt);
-    this.#nodes = new NodeStreams(this.#detector.probes, options.prober, clock, timing);
+    this.#restored = raft.status.applied;
+    // A look that is late by less than a heartbeat, which may be on its way at any time, is in time.
+    const lookMs = timing.heartbeatMs / ticksPerHeartbeat;
+    this.#awake = new AwakeClock(clock, lookMs + timing.heartbeatMs);
+    this.#detector = emptyDetector(this.#awake.monotonic());
+    this.#nodes = new NodeStreams(this.#detector.probes, options.prober, this.#awake, timing);
     this.view$ = registry.state$.pipe(
       map(({ view }) => view),
       filter(({ clusterId }) => clusterId.byteLength > 0),
@@ -139,7 +145,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     let before: View | undefined;
     this.#subscriptions.push(
       this.view$.subscribe((view) => {
-        const now = clock.monotonic();
+        const now = this.#awake.monotonic();
         const { flaps, heard } = this.#detector;
         const newest = (id: string): number | undefined => heard.get(id)?.beat.incarnation;
         if (before !== undefined) noteView(flaps, before, view, newest, now);
@@ -149,11 +155,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
         this.#look();
       }),
       raft.status$.subscribe(({ isCurrent }) => {
-        if (isCurrent && !this.#isLeader) leads(this.#detector, clock.monotonic());
+        if (isCurrent && !this.#isLeader) leads(this.#detector, this.#awake.monotonic());
         this.#isLeader = isCurrent;
       }),
     );
-    this.#stopTicks = every(clock, timing.heartbeatMs / ticksPerHeartbeat, () => {
+    this.#stopTicks = every(clock, lookMs, () => {
       this.#probe();
       this.#look();
     });
@@ -171,7 +177,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   shownView(): View {
     const { view } = this.#options.registry.state;
     const { timing } = this.#options;
-    const now = this.#clock.monotonic();
+    const now = this.#awake.monotonic();
     const hears = (m: Member): boolean => isHeard(this.#detector, m, timing, now);
     const isServed = view.members.some((m) => m.state === MemberState.SERVING && hears(m));
     // Silence is no evidence before those who live had the time to come: LASTSRV would advise to give data up.
@@ -203,20 +209,24 @@ class CoordinatorRuntime implements CoordinatorHandle {
   }
 
   members(): View {
-    const { raft, registry } = this.#options;
-    const { last, applied, group } = raft.status;
-    // An entry is known to be committed once a leader says so; who joins has no log at all before.
-    const isUnknown = last.index > applied || group.members.length === 0;
-    if (registry.state.clusterId.byteLength === 0 && isUnknown) {
-      const message = `${raft.id} has not heard of a leader since it started, and does not know the members: ask again; \`keychaindb cluster members\` shows which coordinators answer`;
+    if (this.#isUninformed()) {
+      const message = `${this.#options.raft.id} has not heard of a leader since it started, and does not know the members: ask again; \`keychaindb cluster members\` shows which coordinators answer`;
       throw new KeychainError('NO_LEADER', message);
     }
     return this.shownView();
   }
 
+  /** Its log says more than it knows: an entry is committed once a leader says so; who joins has no log at all before. */
+  #isUninformed(): boolean {
+    const { last, applied, group } = this.#options.raft.status;
+    const hasNone = this.view === undefined;
+    if (hasNone && group.members.length === 0) return true;
+    return last.index > applied && (hasNone || applied === this.#restored);
+  }
+
   chainStatus(): Pick<ChainStatusResponse, 'view' | 'nodes'> {
     const view = this.members();
-    return { view, nodes: nodesHeard(this.#detector, view, this.#clock.monotonic()) };
+    return { view, nodes: nodesHeard(this.#detector, view, this.#awake.monotonic()) };
   }
 
   async addMember(request: AddMemberRequest, timeoutMs: number): Promise<void> {
@@ -246,10 +256,11 @@ class CoordinatorRuntime implements CoordinatorHandle {
   /** Decided on what is heard now, of the view that it was decided on. */
   async recoverChain(request: RecoverChainRequest, timeoutMs: number): Promise<void> {
     const { registry, timing } = this.#options;
+    await this.#learns(request.expectedEpoch, timeoutMs);
     const { view } = registry.state;
     checkNamed('id', [request.id], view);
     checkNamed('lost_ids', request.lostIds, view);
-    const now = this.#clock.monotonic();
+    const now = this.#awake.monotonic();
     if (this.#hasJustStarted()) throw this.#tooEarly();
     const why = whyNotRecovered(registry.state, this.#detector, timing, now, request.id);
     if (why !== '') throw new KeychainError('LAST_SERVING', why);
@@ -273,8 +284,9 @@ class CoordinatorRuntime implements CoordinatorHandle {
     timeoutMs: number,
     command: (request: RemoveMemberRequest) => RegistryCommand,
   ): Promise<void> {
-    checkNamed('id', [request.id], this.#options.registry.state.view);
     const until = this.#clock.monotonic() + timeoutMs;
+    await this.#learns(request.expectedEpoch, timeoutMs);
+    checkNamed('id', [request.id], this.#options.registry.state.view);
     for (;;) {
       this.#mustNotBeLast(request.id);
       const { epoch } = this.#options.registry.state.view;
@@ -292,11 +304,23 @@ class CoordinatorRuntime implements CoordinatorHandle {
     }
   }
 
+  /** Who is heard is judged by the view that is known here: a change of a newer one waits until that is. */
+  async #learns(expectedEpoch: number, timeoutMs: number): Promise<void> {
+    const { raft, registry } = this.#options;
+    const until = this.#clock.monotonic() + Math.min(timeoutMs / 2, noLeaderMsMax);
+    while (registry.state.view.epoch < expectedEpoch) {
+      if (this.#clock.monotonic() >= until) {
+        const message = `the view is of epoch ${registry.state.view.epoch}, not ${expectedEpoch}, as far as ${raft.id} knows`;
+        throw new KeychainError('STALE_EPOCH', message);
+      }
+      await pause(this.#clock, noLeaderMs);
+    }
+  }
+
   /** Those who live may not have come yet, to a coordinator that they have to dial anew. */
   #hasJustStarted(): boolean {
-    return (
-      this.#clock.monotonic() - this.#detector.startedAt < 2 * this.#options.timing.detectionMs
-    );
+    const sinceMs = this.#awake.monotonic() - this.#detector.startedAt;
+    return sinceMs < 2 * this.#options.timing.detectionMs;
   }
 
   #tooEarly(): KeychainError {
@@ -308,7 +332,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   #mustNotBeLast(id: string): void {
     const { members } = this.#options.registry.state.view;
     const { timing } = this.#options;
-    const now = this.#clock.monotonic();
+    const now = this.#awake.monotonic();
     const serving = members.filter((m) => m.state === MemberState.SERVING);
     const others = serving.filter((m) => m.id !== id);
     const isHeardOther = others.some((m) => isHeard(this.#detector, m, timing, now));
@@ -374,28 +398,15 @@ class CoordinatorRuntime implements CoordinatorHandle {
     });
   }
 
-  /**
-   * Who stood still has heard nobody, and a whole machine that did wakes up in any order: a look that comes late begins
-   * anew, as that of a new leader. Never two in a row, or one that is always late would never see who is gone.
-   */
-  #noteStall(): void {
-    const { heartbeatMs } = this.#options.timing;
-    const now = this.#clock.monotonic();
-    const lateMs = now - this.#lookedAt - heartbeatMs / ticksPerHeartbeat;
-    this.#lookedAt = now;
-    this.#hasStalled = lateMs > heartbeatMs && !this.#hasStalled;
-    if (this.#hasStalled) leads(this.#detector, now);
-  }
-
   /** The leader looks for what has to change, one change at a time. */
   #look(): void {
-    this.#noteStall();
+    const now = this.#awake.monotonic();
     if (this.#proposing || this.#isClosed || !this.#options.raft.status.isCurrent) return;
     const { registry, raft, random, timing } = this.#options;
     const command =
       registry.state.clusterId.byteLength === 0
         ? createCluster(random.bytes(16))
-        : detect(registry.state, this.#detector, timing, this.#clock.monotonic());
+        : detect(registry.state, this.#detector, timing, now);
     if (command === undefined) return;
     this.#proposing = true;
     this.#proposedAt = this.#clock.monotonic();
@@ -453,7 +464,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
         const sinceMs = this.#clock.monotonic() - shownAt;
         if (isLate && sinceMs > 2 * this.#options.timing.heartbeatMs) show(this.view);
         const before = this.#detector.heard.get(beat.id);
-        onHeartbeat(this.#detector, beat, this.#clock.monotonic());
+        onHeartbeat(this.#detector, beat, this.#awake.monotonic());
         this.#nodes.beat(channel, beat);
         const isNews = before?.beat.incarnation !== beat.incarnation || beat.report !== undefined;
         if (isNews) this.#look();
@@ -507,7 +518,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
     const { id, address, clusterId } = beat;
     const { registry } = this.#options;
     // Just started: what this coordinator has committed it doesn't know yet.
-    if (registry.state.clusterId.byteLength === 0) return '';
+    if (registry.state.clusterId.byteLength === 0 || this.#isUninformed()) return '';
     if (this.#isOfOtherCluster(beat)) {
       return `${id}'s data folder belongs to cluster ${toHex(clusterId)}, these coordinators to ${toHex(registry.state.clusterId)}: use another --data-dir`;
     }

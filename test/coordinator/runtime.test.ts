@@ -41,7 +41,7 @@ async function leaderOf(ids: readonly string[]) {
 }
 
 /** A chain of these, of which the detector does nothing by itself: another coordinator leads. */
-function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> = {}) {
+function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> = {}, applied = 0) {
   const registry = new RegistryMachine();
   const members = ids.map((id) => ({
     ...{ id, incarnation: 1, address: `${id}:1`, state: MemberState.SERVING, since: 0 },
@@ -51,8 +51,8 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
   const incarnations = new Map(ids.map((id) => [id, 1]));
   registry.restore(encodeRegistry({ clusterId, view, incarnations, forgotten: 0 }));
   const status$ = new BehaviorSubject<RaftStatus>({
-    ...{ id: 'c1', role: 'follower', term: 1, leader: 'c2', commit: 0, applied: 0 },
-    ...{ last: { generation: 1, index: 0 }, first: 1, snapshot: 0, group, isCurrent: false },
+    ...{ id: 'c1', role: 'follower', term: 1, leader: 'c2', commit: applied, applied },
+    ...{ last: { generation: 1, index: applied }, first: 1, snapshot: 0, group, isCurrent: false },
   });
   const waiting: (() => void)[] = [];
   const raft: RaftMember = {
@@ -98,7 +98,7 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
     ...own,
   });
   // It has listened for long.
-  aheadMs = 2 * timing.detectionMs;
+  for (; aheadMs < 2 * timing.detectionMs; aheadMs += timing.heartbeatMs) coordinator.shownView();
   const proposed = (): number => status$.value.applied;
   const notices: string[] = [];
   const channel: Channel<CoordinatorPush> = {
@@ -163,6 +163,30 @@ t.test('a change of the view in between does not refuse a removal that named non
     coordinator.removeMember({ id: 'b', expectedEpoch: 5 }, 5_000),
     refusal('STALE_EPOCH'),
   );
+});
+
+t.test('who is heard is judged by the view that a change names, not by an older one', async (t) => {
+  const { coordinator, registry, hear, proposed } = coordinatorOf(['a', 'b', 'c']);
+  t.teardown(() => coordinator.close());
+  // The others have taken c out meanwhile, and b is gone.
+  hear('a');
+  hear('c');
+  const removal = coordinator.removeMember({ id: 'a', expectedEpoch: 6 }, 5_000);
+  const outcome = t.rejects(removal, refusal('LAST_SERVING'));
+  t.equal(proposed(), 0, 'it waits for that view');
+  const { clusterId, incarnations, view } = registry.state;
+  const members = view.members.filter(({ id }) => id !== 'c');
+  registry.restore(
+    encodeRegistry({ clusterId, incarnations, forgotten: 0, view: { ...view, epoch: 6, members } }),
+  );
+  await outcome;
+  const request = { id: 'a', expectedEpoch: 7 };
+  await t.rejects(coordinator.drainMember(request, 10), refusal('STALE_EPOCH'));
+  await t.rejects(
+    coordinator.recoverChain({ ...request, lostIds: [] }, 10),
+    refusal('STALE_EPOCH'),
+  );
+  t.equal(proposed(), 0);
 });
 
 t.test('ids that no member can have, and more than there may be, get into no log', async (t) => {
@@ -239,26 +263,51 @@ t.test('a member of an earlier version is heard under any id', async (t) => {
   t.same(notices, []);
 });
 
-t.test('after a stall of the whole machine nobody goes whose beat is only next', async (t) => {
-  const { coordinator, clock, hear, beat } = await leaderOf(['a', 'b', 'c']);
-  t.teardown(() => coordinator.close());
-  await beat(10, 'a', 'b', 'c');
-  clock.stall(2 * timingDefault.detectionMs);
-  hear('a');
-  t.equal(coordinator.proposingForMs, undefined, 'at the first beat');
-  await clock.pass(0);
-  t.equal(coordinator.proposingForMs, undefined, 'at the first look');
-  await beat(10, 'a', 'b', 'c');
-  t.equal(coordinator.proposingForMs, undefined);
-  await beat(10, 'a', 'b');
-  t.not(coordinator.proposingForMs, undefined, 'c is silent');
-});
+t.test(
+  'after a stall of the whole machine nobody goes whose beat is late, but less than T',
+  async (t) => {
+    const { coordinator, clock, hear, beat } = await leaderOf(['a', 'b', 'c']);
+    t.teardown(() => coordinator.close());
+    await beat(10, 'a', 'b', 'c');
+    clock.stall(2 * timingDefault.detectionMs);
+    const states = coordinator.shownView().members.map(({ state }) => state);
+    const { SERVING } = MemberState;
+    t.same(states, [SERVING, SERVING, SERVING], 'also for who asks before they beat');
+    hear('a');
+    t.equal(coordinator.proposingForMs, undefined, 'at the first beat');
+    await clock.pass(0);
+    t.equal(coordinator.proposingForMs, undefined, 'at the first look');
+    await beat(4, 'a', 'b');
+    t.equal(coordinator.proposingForMs, undefined);
+    await beat(1, 'a', 'b', 'c');
+    await beat(5, 'a', 'b');
+    t.equal(coordinator.proposingForMs, undefined, 'c was heard');
+    await beat(3, 'a', 'b');
+    t.not(coordinator.proposingForMs, undefined, 'c is silent');
+  },
+);
+
+t.test(
+  'short stalls, one after the other, leave nobody in the chain who is in its way',
+  async (t) => {
+    const { coordinator, clock, hear, beat } = await leaderOf(['a', 'b', 'c']);
+    t.teardown(() => coordinator.close());
+    for (let seconds = 0; seconds < 8 && coordinator.proposingForMs === undefined; seconds += 1) {
+      for (let beats = 0; beats < 5; beats += 1) {
+        for (const id of ['a', 'b']) hear(id, { activeEpoch: 5, silentPeers: ['c'] });
+        await beat(1, 'c');
+      }
+      clock.stall(timingDefault.heartbeatMs * 2);
+    }
+    t.not(coordinator.proposingForMs, undefined, 'c is named as the silent one');
+  },
+);
 
 t.test('a coordinator whose every look is late sees who is gone all the same', async (t) => {
   const { coordinator, clock, hear } = await leaderOf(['a', 'b', 'c']);
   t.teardown(() => coordinator.close());
   const lateMs = 2 * timingDefault.heartbeatMs;
-  for (let passed = 0; passed <= timingDefault.detectionMs + 2 * lateMs; passed += lateMs) {
+  for (let passed = 0; passed <= 2 * timingDefault.detectionMs; passed += lateMs) {
     clock.stall(lateMs);
     hear('a');
     hear('b');
@@ -300,4 +349,17 @@ t.test('members are not told before it is known what the log says', async (t) =>
   t.throws(() => coordinator.chainStatus(), unknown);
   status$.next({ ...status$.value, commit: 3, applied: 3 });
   t.same(coordinator.members().members, []);
+});
+
+t.test('nor what a snapshot says, where the log goes on after it', async (t) => {
+  const snapshot = { generation: 1, index: 40 };
+  const { coordinator, status$, hear, notices } = coordinatorOf(['a'], {}, snapshot.index);
+  t.teardown(() => coordinator.close());
+  t.equal(coordinator.members().members.length, 1, 'it ends with the snapshot');
+  status$.next({ ...status$.value, last: { generation: 1, index: 90 } });
+  t.throws(() => coordinator.members(), refusal('NO_LEADER'));
+  hear('b');
+  t.same(notices, [], 'it may have been added since');
+  status$.next({ ...status$.value, commit: 41, applied: 41 });
+  t.equal(coordinator.members().members.length, 1, 'a leader has told what is committed');
 });
