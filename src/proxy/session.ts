@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
+import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type {
   Operation,
   OperationResult,
@@ -19,7 +20,7 @@ const overheadBytes = 64;
 /** Serves KV.Session to clients: every operation of a batch runs by itself, answers come as they are ready. */
 export function acceptSession(
   proxy: ProxyHandle,
-  clock: Pick<Clock, 'soon' | 'after'>,
+  clock: Omit<Clock, 'wall'>,
 ): Acceptor<SessionResponse, SessionRequest> {
   return (channel) => {
     let inFlight = 0;
@@ -39,16 +40,29 @@ export function acceptSession(
       if (!channel.isClosed) sender.add(result, valueBytes(result) + overheadBytes);
     };
     /** @param isAgain it was let in: whoever takes no room lets the next one in */
-    const run = async (operation: Operation, isAgain = false): Promise<void> => {
+    const run = async (operation: Operation, until: number, isAgain = false): Promise<void> => {
       const result = await proxy.execute(operation);
       if (channel.isClosed) return;
       const bytes = valueBytes(result);
       if (bytes > 0 && !room.take(bytes)) {
-        room.wait(() => void run(operation, true));
+        waitForRoom(operation, until);
         return;
       }
       if (bytes === 0 && isAgain) room.next();
       answer(result);
+    };
+    /** No longer than its caller waits. */
+    const waitForRoom = (operation: Operation, until: number): void => {
+      const leftMs = (): number => Math.ceil(until - clock.monotonic());
+      const again = (): void => {
+        cancel();
+        void run({ ...operation, timeoutMs: Math.max(1, leftMs()) }, until, true);
+      };
+      const cancel = clock.after(Math.max(0, leftMs()), () => {
+        room.leave(again);
+        answer(errorResult(operation.id, unfetched()));
+      });
+      room.wait(again);
     };
     return {
       message({ operations }) {
@@ -62,10 +76,11 @@ export function acceptSession(
           channel.close('its answers are not fetched');
           return;
         }
+        const now = clock.monotonic();
         for (const operation of operations) {
           inFlight += 1;
           const actual = inFlight + sender.waiting.length;
-          if (actual <= sessionOperationsMax) void run(operation);
+          if (actual <= sessionOperationsMax) void run(operation, now + timeoutOf(operation));
           else answer(errorResult(operation.id, overloaded(actual)));
         }
       },
@@ -82,6 +97,20 @@ function overloaded(actual: number): KeychainError {
     'OVERLOADED',
     `${actual} operations of this session wait and the limit is ${limit}: fetch answers first`,
     { limit: String(limit), actual: String(actual), flag: '' },
+  );
+}
+
+/** Milliseconds that the caller of an operation waits. */
+function timeoutOf({ timeoutMs }: Operation): number {
+  return Math.min(timeoutMs || deadlineMsDefault, deadlineMsMax);
+}
+
+function unfetched(): KeychainError {
+  const limit = String(sessionAnswerBytesMax);
+  return new KeychainError(
+    'DEADLINE',
+    `no answer in time: values of ${limit} bytes waited to be fetched from this session before this one; fetch faster, or read less at once`,
+    { limit },
   );
 }
 

@@ -21,9 +21,11 @@ function session(valueBytes: number) {
   } as unknown as ProxyHandle;
   const handler = { message: () => undefined, closed: () => undefined };
   const channel = new FakeChannel<SessionResponse, never>('client', handler);
+  const clock = new ManualClock();
   return {
     channel,
-    handler: acceptSession(proxy, new ManualClock())(channel),
+    clock,
+    handler: acceptSession(proxy, clock)(channel),
     executed: () => count,
   };
 }
@@ -60,6 +62,29 @@ t.test(
     t.notOk(channel.isClosed);
   },
 );
+
+t.test('a value that finds no room is waited for as long as its caller waits', async (t) => {
+  const { channel, clock, handler, executed } = session(1 << 20);
+  channel.queued = 1;
+  handler.message({ operations: gets(200).map((get) => ({ ...get, timeoutMs: 1_000 })) });
+  await clock.pass(999);
+  t.equal(channel.sent.length, 0);
+  await clock.pass(1);
+  const read = executed();
+  channel.queued = 0;
+  for (let i = 0; i < 300; i += 1) {
+    channel.take();
+    await settled();
+  }
+  const results = channel.sent.flatMap((message) => message.results);
+  const late = results.filter(
+    ({ result }) => result?.$case === 'error' && result.value.reason === 'DEADLINE',
+  );
+  t.equal(results.length, 200, 'each is answered once');
+  t.ok(late.length > 100, 'most have come too late');
+  t.equal(executed(), read, 'and are not read again');
+  t.equal(clock.timers, 0);
+});
 
 t.test('a message of more operations than may wait ends the session', async (t) => {
   const { channel, handler } = session(1);
