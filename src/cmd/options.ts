@@ -231,7 +231,10 @@ export function addCompactionFlags(command: Command): Command {
       ),
     )
     .addOption(
-      flag('--compaction-share <part>', 'of the time that goes into snapshots beside the writes')
+      flag(
+        '--compaction-share <part>',
+        'of the time for bases, deleting and feeding who catches up, beside the writes',
+      )
         .argParser(part(0.01, 1))
         .default(compactionShareDefault),
     );

@@ -25,7 +25,7 @@ export interface StorageEngine {
   /** A number that the engine knows of itself, by its own name for it; NaN where it doesn't. */
   property?(name: string): number;
   close(): Promise<void>;
-  /** Beside the store: a small file, rewritten whole after a sync, itself not synced (design.md §6). */
+  /** Beside the store: a small file, rewritten whole after a sync, itself not synced (src/log/README.md). */
   readHighWater(): Promise<Uint8Array | undefined>;
   writeHighWater(value: Uint8Array): Promise<void>;
 }

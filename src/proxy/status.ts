@@ -349,7 +349,7 @@ function servingProblem(heard: NodeStatus): Problem | undefined {
   if (idleMs <= idleMsMost) return undefined;
   return {
     ...{ kind: 'node-idle', id, passing: true },
-    message: `${id} takes part in epoch ${activeEpoch} yet: promises that were given for reads have not run out`,
+    message: `${id} still takes part in epoch ${activeEpoch}: promises that were given for reads have not run out`,
     command: 'wait: writes go on after it',
   };
 }

@@ -3,7 +3,7 @@ import type { EntryId } from '../gen/keychaindb/v1/log.js';
 import { contextOf, isSampled, parentIdOf, traceIdOf } from './trace-context.js';
 
 /*
- * Ids are computed, not carried (design §7): every node knows those of its own spans and of the span that
+ * Ids are computed, not carried: every node knows those of its own spans and of the span that
  * caused them from the entry and the view.
  */
 
