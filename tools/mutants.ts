@@ -29,7 +29,7 @@ const print = (line: string): boolean => process.stdout.write(`${line}\n`);
 
 /** The example-based tests of each room. */
 const roomTests: Readonly<Record<string, readonly string[]>> = {
-  raft: ['raft/core.test.js'],
+  raft: ['raft/core.test.js', 'raft/lost-folder.test.js'],
   coordinator: ['coordinator/registry.test.js', 'coordinator/detector.test.js'],
   chain: [
     'chain/core.test.js',

@@ -9,6 +9,7 @@ import { coordinatorService } from '../coordinator/service.js';
 import { askStatus } from '../coordinator/status-call.js';
 import { traceCoordinator } from '../coordinator/tracing.js';
 import { CoordinatorService } from '../gen/keychaindb/v1/coordinator.js';
+import type { RaftGroup } from '../gen/keychaindb/v1/log.js';
 import { type RaftServer, RaftService } from '../gen/keychaindb/v1/raft.js';
 import { TelemetryService } from '../gen/keychaindb/v1/telemetry.js';
 import { DataFolder, makeFolder } from '../log/data-folder.js';
@@ -210,8 +211,14 @@ async function joinGroup(
 ): Promise<void> {
   const { id, address, handshake } = own;
   const verbs = clusterVerbs({ addresses: own.join, clock: systemClock, handshake });
+  const isMember = ({ members }: RaftGroup): boolean => members.some((m) => m.id === id);
   try {
-    while (!raft.status.group.members.some((m) => m.id === id)) {
+    for (let waits = 0; !isMember(raft.appliedEntry.group); waits += 1) {
+      // Its log says so in an entry that may be cut yet: who leads soon tells.
+      if (isMember(raft.status.group) && waits < waitsMax) {
+        await pause(systemClock, joinPauseMs);
+        continue;
+      }
       try {
         await verbs.joinCluster(id, address, joinTryMs);
         log.info({ address }, `${id} joins the coordinators`);
@@ -230,6 +237,8 @@ async function joinGroup(
 }
 
 const joinPauseMs = 500;
+/** So often is a leader waited for that knows whether it is a member. */
+const waitsMax = 10;
 
 /** A leader that is told to end hands over first: nobody waits for an election. */
 async function handOver(raft: RaftMember, electionMs: number): Promise<void> {

@@ -2,7 +2,7 @@ import { type Clock, pause } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import type { AskStatus } from '../coordinator/group.js';
 import type { ClusterStatusResponse } from '../gen/keychaindb/v1/coordinator.js';
-import { admittedIn } from '../raft/admission.js';
+import { admittedIn, isOfOtherGroup, type Witness } from '../raft/admission.js';
 
 export interface FreshCoordinator {
   readonly id: string;
@@ -44,6 +44,12 @@ export async function refuseLostFolder(
       `${id} was removed from the coordinators, and its folder ${dataDir} is empty: start another one under a new --id, with --join`,
     );
   }
+  if (answers.some((answer) => isChanged(answer, own))) {
+    throw new KeychainError(
+      'MEMBER_EXISTS',
+      `${id} founds a group that was changed since, and its folder ${dataDir} is empty: nobody can say whether it took part before. Replace it: keychaindb cluster remove ${id}, then start another one under a new --id, with an empty --data-dir and --join`,
+    );
+  }
   return answers;
 }
 
@@ -61,9 +67,10 @@ export async function admission(
   let isTold = false;
   for (;;) {
     const answers = await refuseLostFolder(own);
-    // Who joins has its vote when it has the log; a founder has it from the beginning.
-    const newest = answers.length === 0 ? undefined : Math.max(...answers.map(({ term }) => term));
-    const term = join === undefined ? admittedIn(founders.size, answers) : newest;
+    const term =
+      join === undefined
+        ? admittedIn([...founders.keys()], answers.map(witnessOf))
+        : newest(answers);
     if (term !== undefined) return term;
     if (!isTold && clock.monotonic() - since > tellMs) {
       isTold = true;
@@ -73,6 +80,25 @@ export async function admission(
     }
     await pause(clock, askPauseMs);
   }
+}
+
+/**
+ * Who joins has its vote when it has the log; a founder has it from the beginning. One that knows of no group says nothing: it
+ * may be this one itself, by way of a proxy.
+ */
+function newest(answers: readonly ClusterStatusResponse[]): number | undefined {
+  const terms = answers.flatMap(({ members, term }) =>
+    Object.keys(members).length > 0 ? [term] : [],
+  );
+  return terms.length === 0 ? undefined : Math.max(...terms);
+}
+
+function witnessOf({ term, coordinators }: ClusterStatusResponse): Witness {
+  return { term, voters: coordinators.flatMap(({ id, learner }) => (learner ? [] : [id])) };
+}
+
+function isChanged(answer: ClusterStatusResponse, { founders, join }: FreshCoordinator): boolean {
+  return join === undefined && isOfOtherGroup([...founders.keys()], witnessOf(answer));
 }
 
 function addressesOf({ id, founders, join }: FreshCoordinator): readonly string[] {

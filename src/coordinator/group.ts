@@ -209,10 +209,13 @@ function messageOf(
       return `${id} was a coordinator and was removed: what it voted for may be forgotten; add it under a new id, with an empty folder`;
     case 'LAST_MAJORITY':
       return `without ${id} those that are heard are no majority of the coordinators that are left: start the others first`;
-    case 'MEMBER_BEHIND':
-      return change.$case === 'add'
-        ? 'another new coordinator has not caught up yet: one at a time'
-        : `${id} has not caught up, or is not heard`;
+    case 'MEMBER_BEHIND': {
+      if (change.$case !== 'add') return `${id} has not caught up, or is not heard`;
+      const unheard = members.find(({ learner, seen }) => !learner && !seen)?.id;
+      if (unheard === undefined)
+        return 'another new coordinator has not caught up yet: one at a time';
+      return `${unheard} has not been heard since the group was founded: start it, or take it out first: keychaindb cluster remove ${unheard}`;
+    }
     case 'CHANGE_PENDING':
       return 'another change of the coordinators is under way, or their leader has just begun: nothing was done';
     case 'TRANSFER_FAILED':

@@ -61,7 +61,10 @@ export function behindOf(
   if (oldest > marker + 1) return undefined;
   let expected = entry;
   for (const cut of cuts) {
-    if (cut.marker > marker && cut.after.index < expected.index) expected = cut.after;
+    const { index, generation } = cut.after;
+    // A log that begins anew after a snapshot may be longer, and of an older generation.
+    const isShorter = index < expected.index || generation < expected.generation;
+    if (cut.marker > marker && isShorter) expected = cut.after;
   }
   if (last.index < expected.index || last.generation < expected.generation) {
     return behind(

@@ -2,6 +2,8 @@
 export interface Witness {
   /** The newest term that it has heard of; 0: nobody has stood for election, as far as it knows. */
   readonly term: number;
+  /** Of the newest group in its log; none: it was not admitted itself. */
+  readonly voters: readonly string[];
 }
 
 /**
@@ -10,15 +12,26 @@ export interface Witness {
  *
  * - Whoever has what was committed with its help has it in its log that it took part (`markSeen`), and whoever led with
  *   its vote, or gave its own beside it, has the term. So it is new where so many say that they know nothing of it that
- *   every majority it could have belonged to has one of them.
+ *   every majority of the founders it could have belonged to has one of them. Of a majority of another group nobody can
+ *   tell: before the first change of the group all founders are marked (`lacksVoter`), or one that is asked knows of it.
  * - Or a majority, with itself, has never heard of an election: the first start, of which one or two may be missing. Not
  *   safe where all these are founders that no leader has ever reached, or have lost their folders too.
  */
-export function admittedIn(founders: number, witnesses: readonly Witness[]): number | undefined {
-  const majority = Math.floor(founders / 2) + 1;
+export function admittedIn(
+  founders: readonly string[],
+  witnesses: readonly Witness[],
+): number | undefined {
+  if (witnesses.some((witness) => isOfOtherGroup(founders, witness))) return undefined;
+  const majority = Math.floor(founders.length / 2) + 1;
   const blank = witnesses.filter(({ term }) => term === 0).length;
   const isFirstStart = 1 + blank >= majority;
-  const meetsMajorities = witnesses.length > founders - majority;
+  const meetsMajorities = witnesses.length > founders.length - majority;
   if (!isFirstStart && !meetsMajorities) return undefined;
   return Math.max(0, ...witnesses.map(({ term }) => term));
+}
+
+/** Does it know of voters who are not the founders? */
+export function isOfOtherGroup(founders: readonly string[], { voters }: Witness): boolean {
+  const isSame = voters.length === founders.length && voters.every((id) => founders.includes(id));
+  return voters.length > 0 && !isSame;
 }

@@ -59,7 +59,10 @@ function addLearner(turn: Turn, proposer: Proposer, { id, address }: GroupMember
         ? 'MEMBER_REMOVED'
         : group.members.some((m) => m.address === address)
           ? 'ADDRESS_IN_USE'
-          : (notNow(state) ?? (group.members.some((m) => m.learner) ? 'MEMBER_BEHIND' : undefined));
+          : (notNow(state) ??
+            (group.members.some((m) => m.learner) || lacksVoter(group)
+              ? 'MEMBER_BEHIND'
+              : undefined));
   if (refusal !== undefined) refuse(turn, proposer, refusal);
   else appendGroup(turn, withLearner(group, id, address), proposer);
 }
@@ -120,6 +123,14 @@ function notNow(state: RaftState): Refusal | undefined {
   return !knowsCommits(state) || isPending || isBusy ? 'CHANGE_PENDING' : undefined;
 }
 
+/**
+ * Where a founder has not been heard yet nobody new gets a vote: who asks then whether that founder is new asks founders
+ * (decision 16), and a majority with others in it need not have one of them.
+ */
+function lacksVoter({ members }: RaftGroup): boolean {
+  return members.some(({ learner, seen }) => !learner && !seen);
+}
+
 /** What was asked for is so already: answered when that is committed. */
 function settleWithGroup(turn: Turn, proposer: Proposer): void {
   const { state } = turn;
@@ -154,6 +165,7 @@ export function promoteLearner(turn: Turn): void {
   const { group } = currentGroup(state.durable);
   const learner = group.members.find(({ learner }) => learner);
   const progress = learner && state.progress.get(learner.id);
+  if (lacksVoter(group)) return;
   if (learner === undefined || progress?.mode !== 'replicate') return;
   if (progress.match + learnerLagMax < state.durable.log.last.index || progress.match === 0) return;
   appendGroup(turn, withVoter(group, learner.id), undefined);

@@ -9,7 +9,7 @@ import { HighWater } from '../../src/log/high-water.js';
 import { blockKey, markerKey, metaKey } from '../../src/log/keys.js';
 import { markersMax } from '../../src/log/limits.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
-import { type Damage, openLog } from '../../src/log/open-log.js';
+import { behindOf, type Damage, openLog } from '../../src/log/open-log.js';
 import { RocksEngine } from '../../src/log/rocks-engine.js';
 import { refusal } from '../refusal.js';
 import { all, block, blocks, ends, key, nameOf } from './support.js';
@@ -228,6 +228,17 @@ t.test('a cut before the high-water excuses nothing after it', async (t) => {
     kind: 'behind-high-water',
     message: 'ends at entry 6 of generation 2; it was synced through 7 of 2',
   });
+});
+
+t.test('a log that begins anew after a snapshot may be longer, and of an older term', async (t) => {
+  const id = (generation: number, index: number) => ({ generation, index });
+  const markers = { oldest: 1, newest: 3, cuts: [{ marker: 3, after: id(4, 20) }] };
+  const synced = { entry: id(5, 10), marker: 2 };
+  t.equal(behindOf(id(4, 20), markers, synced), undefined);
+  t.equal(behindOf(id(6, 21), markers, synced), undefined);
+  t.match(behindOf(id(4, 19), markers, synced), { kind: 'behind-high-water' });
+  const before = { ...markers, cuts: [] };
+  t.match(behindOf(id(4, 20), before, synced), { kind: 'behind-high-water' });
 });
 
 t.test('an old high-water proves nothing when cuts since then are forgotten', async (t) => {

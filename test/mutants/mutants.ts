@@ -259,8 +259,22 @@ const raft: readonly Mutant[] = [
     'a majority that says nothing of a founder is any of the others',
     'decision 16, B14',
     'raft/admission.ts',
-    'const meetsMajorities = witnesses.length > founders - majority;',
+    'const meetsMajorities = witnesses.length > founders.length - majority;',
     'const meetsMajorities = witnesses.length > 0;',
+  ),
+  one(
+    'somebody new gets a vote though a founder was never heard',
+    'decision 16, B14',
+    'raft/change.ts',
+    'return members.some(({ learner, seen }) => !learner && !seen);',
+    'return members.some(({ learner, seen }) => !learner && !seen && false);',
+  ),
+  one(
+    'a founder is taken for a new one by a group that was changed',
+    'decision 16, B14',
+    'raft/admission.ts',
+    'return voters.length > 0 && !isSame;',
+    'return voters.length > 0 && !isSame && false;',
   ),
   one(
     'who is told to take over does so without what it lacks',

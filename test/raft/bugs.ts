@@ -764,6 +764,39 @@ export const bugs: readonly Bug[] = [
       must(m3.ask() === 'refused', 'm1 does');
     },
   },
+  {
+    id: 'B14',
+    name: 'a member that lost its folder is taken for a new one by who missed a change of the group',
+    run() {
+      const group = new Group(4, { isFirstStart: true });
+      const [m1, m4] = members(group, 'm1', 'm4') as [Member, Member];
+      m4.crash();
+      for (const member of group.members) if (member !== m4) member.ask();
+      group.settle();
+      ledBy(group);
+      const m5 = group.start('m5');
+      together(group, 'm1', 'm2', 'm3');
+      m1.change(1, adding('m5'));
+      group.settle();
+      m4.restart();
+      must(m4.ask() === 'admitted', 'the others do not know m4');
+      // m5 would get its vote, and m4 be heard, where m2 and m3 learn of neither.
+      together(group, 'm1', 'm5');
+      group.pass(2 * heartbeatMs);
+      together(group, 'm1', 'm4', 'm5');
+      m1.propose(2, 'E');
+      group.pass(2 * heartbeatMs);
+      for (const member of [m1, m5]) member.crash();
+      m4.loseFolder();
+      group.messages = [];
+      group.cut.clear();
+      m4.restart();
+      must(m4.ask() === 'admitted', 'm2 and m3 do not know m4');
+      // The group checks that whoever leads has E, where it was acknowledged.
+      group.elect('m2');
+      must(group.leader?.id === 'm2', 'they are a majority of the founders');
+    },
+  },
 ];
 
 /** Three members at their first start; m1 leads, and each has taken part. */

@@ -3,10 +3,10 @@ import type { GroupMember, RaftGroup } from '../../src/gen/keychaindb/v1/log.js'
 import type { GroupChange, RaftMessage } from '../../src/gen/keychaindb/v1/raft.js';
 import { decodeBlock, encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
-import { admittedIn } from '../../src/raft/admission.js';
+import { admittedIn, isOfOtherGroup } from '../../src/raft/admission.js';
 import { answerApplied, answerRestored, startState, step } from '../../src/raft/core.js';
 import { isBlank } from '../../src/raft/durable-record.js';
-import { groupOf, isSeen } from '../../src/raft/group.js';
+import { groupOf, isSeen, votersOf } from '../../src/raft/group.js';
 import type { Moment, RaftEffect, RaftInput } from '../../src/raft/inputs.js';
 import { assertInvariants } from '../../src/raft/invariants.js';
 import {
@@ -149,8 +149,13 @@ export class Member {
   ask(): 'refused' | 'admitted' | 'waits' {
     const others = this.#group.members.filter((m) => m !== this && m.isUp);
     if (others.some((m) => isSeen(currentGroup(m.state.durable).group, this.id))) return 'refused';
-    const witnesses = others.map((m) => m.state.durable);
-    const term = admittedIn(this.#founders.members.length, witnesses);
+    const witnesses = others.map(({ state: { durable } }) => ({
+      term: durable.term,
+      voters: votersOf(currentGroup(durable).group),
+    }));
+    const founders = votersOf(this.#founders);
+    if (witnesses.some((witness) => isOfOtherGroup(founders, witness))) return 'refused';
+    const term = admittedIn(founders, witnesses);
     if (term === undefined) return 'waits';
     this.give({ type: 'Admitted', group: this.#founders, term, ...this.#moment() });
     return 'admitted';

@@ -1,9 +1,10 @@
 import t from 'tap';
 import { admittedIn } from '../../src/raft/admission.js';
 import { isBlank } from '../../src/raft/durable-record.js';
+import { isVoter } from '../../src/raft/group.js';
 import { currentGroup, emptyDurable } from '../../src/raft/state.js';
 import { check } from '../sim/check.js';
-import { electionMs, Group, type Member } from './group.js';
+import { adding, electionMs, Group, type Member, removing } from './group.js';
 import { together } from './scenarios.js';
 
 /* A coordinator that starts with an empty folder is new, or has lost what the others counted on (decision 16; B14 of bugs.ts). */
@@ -82,19 +83,64 @@ t.test('a new group comes up in any order, and without one of three', async (t) 
 });
 
 t.test('how many have to know nothing of a founder', async (t) => {
-  const of = (...terms: readonly number[]) => terms.map((term) => ({ term }));
-  t.equal(admittedIn(1, []), 0, 'nobody could count on it');
-  t.equal(admittedIn(2, []), undefined);
-  t.equal(admittedIn(2, of(7)), 7);
-  t.equal(admittedIn(3, of(7)), undefined);
-  t.equal(admittedIn(3, of(0)), 0);
-  t.equal(admittedIn(3, of(7, 5)), 7);
-  t.equal(admittedIn(4, of(7)), undefined);
-  t.equal(admittedIn(4, of(7, 5)), 7);
-  t.equal(admittedIn(5, of(7, 5)), undefined);
-  t.equal(admittedIn(5, of(0, 0)), 0);
-  t.equal(admittedIn(5, of(0, 1)), undefined);
-  t.equal(admittedIn(5, of(7, 5, 5)), 7);
+  const admitted = (founders: number, ...terms: readonly number[]) => {
+    const ids = Array.from({ length: founders }, (_, place) => `m${place + 1}`);
+    return admittedIn(
+      ids,
+      terms.map((term) => ({ term, voters: ids })),
+    );
+  };
+  t.equal(admitted(1), 0, 'nobody could count on it');
+  t.equal(admitted(2), undefined);
+  t.equal(admitted(2, 7), 7);
+  t.equal(admitted(3, 7), undefined);
+  t.equal(admitted(3, 0), 0);
+  t.equal(admitted(3, 7, 5), 7);
+  t.equal(admitted(4, 7), undefined);
+  t.equal(admitted(4, 7, 5), 7);
+  t.equal(admitted(5, 7, 5), undefined);
+  t.equal(admitted(5, 0, 0), 0);
+  t.equal(admitted(5, 0, 1), undefined);
+  t.equal(admitted(5, 7, 5, 5), 7);
+});
+
+t.test('a founder is new only to a group of the founders', async (t) => {
+  const founders = ['m1', 'm2', 'm3'];
+  const of = (...voters: readonly string[]) => ({ term: 7, voters });
+  t.equal(admittedIn(founders, [of(), of('m3', 'm1', 'm2')]), 7);
+  t.equal(admittedIn(founders, [of(...founders), of(...founders, 'm4')]), undefined);
+  t.equal(admittedIn(founders, [of(...founders), of('m1', 'm2', 'm4')]), undefined);
+});
+
+t.test('nobody new gets a vote before all founders were heard, or taken out', async (t) => {
+  const group = founded(['m1', 'm2']);
+  const [m1, m2, m3] = three(group);
+  group.start('m4');
+  m1.change(1, adding('m4'));
+  group.settle();
+  t.equal(m1.resolved.get(1), 'MEMBER_BEHIND', 'nobody has heard m3');
+  m3.restart();
+  t.equal(m3.ask(), 'admitted');
+  group.pass(2 * electionMs);
+  m1.change(2, adding('m4'));
+  group.settle();
+  group.pass(2 * electionMs);
+  t.equal(m1.resolved.get(2), 'did group');
+  t.ok(isVoter(currentGroup(m2.state.durable).group, 'm4'));
+});
+
+t.test('a founder that was never heard can be taken out, and is new no more', async (t) => {
+  const group = founded(['m1', 'm2']);
+  const [m1, , m3] = three(group);
+  group.start('m4');
+  m1.change(1, removing('m3'));
+  group.settle();
+  t.equal(m1.resolved.get(1), 'did group');
+  m1.change(2, adding('m4'));
+  group.settle();
+  t.equal(m1.resolved.get(2), 'did group');
+  m3.restart();
+  t.equal(m3.ask(), 'refused');
 });
 
 t.test('a folder of 0.1.0, which founded no group, is not empty once it has voted', async (t) => {
