@@ -11,7 +11,7 @@ import {
 import type { LogBlock } from '../log/event-log.js';
 import { origin } from '../log/event-log.js';
 import { expiredSessionsMax } from './limits.js';
-import { cutAfter, extended, idAt } from './spans.js';
+import { cutAfter, extend, idAt } from './spans.js';
 import type { Ledger, Session, StagedBlock, StagedEntry, StagedVersion } from './state.js';
 
 /** What a commit changes in the store; filled while the ledger folds, in order. */
@@ -70,12 +70,7 @@ export function stageBlock(ledger: Ledger, block: LogBlock): void {
   ledger.bytes += block.bytes.byteLength;
   ledger.stagedBytes += block.bytes.byteLength;
   ledger.stagedEntries += entries.length;
-  ledger.spans = extended(
-    ledger.spans,
-    block.end.generation,
-    block.previous.index + 1,
-    block.end.index,
-  );
+  extend(ledger.spans, block.end.generation, block.previous.index + 1, block.end.index);
   ledger.last = block.end;
 }
 

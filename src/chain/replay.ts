@@ -94,7 +94,7 @@ export class Replay {
       }
     }
     sortExpired(ledger);
-    Object.assign(ledger, { last: at, synced: at, watermark: at, spans: base.spans });
+    Object.assign(ledger, { last: at, synced: at, watermark: at, spans: [...base.spans] });
     ledger.lastAt = Math.max(ledger.lastAt, base.time);
     this.#changes = [];
     if (this.hash === base.stateHash) return;

@@ -44,6 +44,7 @@ import { type Queue, queuesOf } from './queues.js';
 import { heartbeatOf } from './report.js';
 import { Requests, type Taken } from './requests.js';
 import { acceptSessions } from './sessions.js';
+import { beginsAt } from './spans.js';
 import { startState } from './start.js';
 import type { NodeState } from './state.js';
 import { StateScan } from './state-scan.js';
@@ -281,8 +282,7 @@ class NodeRuntime implements NodeHandle {
     switch (event.type) {
       case 'BlockAppended': {
         const { block, stored } = event;
-        const first = block.entries[0]?.index;
-        const newSpan = ledger.spans.some((s) => s.first === first);
+        const newSpan = beginsAt(ledger.spans, block.previous.index + 1);
         const ops = newSpan ? recordSpans(ledger) : [];
         if (!stored) this.#log.append([block], ops);
         else if (newSpan) this.#log.record(ops, { sync: true });

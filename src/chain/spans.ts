@@ -22,21 +22,27 @@ export function idAt(spans: Spans, index: number): EntryId {
   return { generation: span.generation, index };
 }
 
-/** The spans after a block of one generation. */
-export function extended(spans: Spans, generation: number, first: number, last: number): Spans {
+/** A block of one generation follows. In place: there may be thousands of spans, and a block every millisecond. */
+export function extend(spans: LogSpan[], generation: number, first: number, last: number): void {
   const end = spans.at(-1);
   if (end === undefined || end.generation !== generation) {
     assert(end === undefined || end.generation < generation, 'generations rise', {
       end,
       generation,
     });
-    return [...spans, { generation, first, last }];
+    spans.push({ generation, first, last });
+    return;
   }
   assert(end.last + 1 === first, 'a block follows the one before', { end, first });
-  return [...spans.slice(0, -1), { ...end, last }];
+  spans[spans.length - 1] = { ...end, last };
 }
 
-export function cutAfter(spans: Spans, index: number): Spans {
+/** Does a span begin with this entry? */
+export function beginsAt(spans: Spans, index: number): boolean {
+  return spans.findLast((s) => s.first <= index)?.first === index;
+}
+
+export function cutAfter(spans: Spans, index: number): LogSpan[] {
   return spans
     .filter((s) => s.first <= index)
     .map((s) => (s.last > index ? { ...s, last: index } : s));

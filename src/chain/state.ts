@@ -1,9 +1,8 @@
 import type { View } from '../gen/keychaindb/v1/coordinator.js';
-import type { ChainRecord, EntryId, Envelope, Outcome } from '../gen/keychaindb/v1/log.js';
+import type { ChainRecord, EntryId, Envelope, LogSpan, Outcome } from '../gen/keychaindb/v1/log.js';
 import type { Comparison, StoreDamage } from './comparison.js';
 import type { Kept, LogBounds } from './kept.js';
 import type { ReadRequest, Token } from './messages.js';
-import type { Spans } from './spans.js';
 import type { Name } from './views.js';
 
 export interface NodeIdentity extends Name {
@@ -71,7 +70,8 @@ export interface Ledger {
   synced: EntryId;
   /** Everything up to here is known to be committed. Up on Committed; never down. Invariant: <= last. */
   watermark: EntryId;
-  spans: Spans;
+  /** Which generation each revision has; only the fold changes them. */
+  spans: LogSpan[];
   /** Of all blocks that were appended to it and not cut; counted from where this ledger began. */
   bytes: number;
   /** Blocks above the watermark, oldest first. */

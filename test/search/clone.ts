@@ -9,6 +9,7 @@ export function cloneLedger(ledger: Ledger): Ledger {
   return {
     ...ledger,
     staged: [...ledger.staged],
+    spans: [...ledger.spans],
     dirty: new Map([...ledger.dirty].map(([key, versions]) => [key, [...versions]])),
     sessions: new Map([...ledger.sessions].map(([id, session]) => [id, cloneSession(session)])),
     expired: new Map(ledger.expired),
