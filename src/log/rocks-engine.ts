@@ -2,8 +2,8 @@ import { constants, type FileHandle, open, readFile, rm } from 'node:fs/promises
 import { join } from 'node:path';
 import rocksdb, { type RocksDatabase, type RocksIterator } from 'rocksdb';
 import { asBuffer, fromHex, noBytes, toHex } from '../base/bytes.js';
-import { KeychainError } from '../base/errors.js';
 import type { ScanRange, StorageEngine, WriteOp } from './engine.js';
+import { isNotFound, openError, readError } from './rocks-status.js';
 
 /** Bytes: blocks cached, and the memtable. */
 const cacheBytes = 64 << 20;
@@ -24,7 +24,7 @@ export class RocksEngine implements StorageEngine {
   #highWater: Promise<FileHandle> | undefined;
   /** Of the file; undefined before this process has written it. */
   #highWaterBytes: number | undefined;
-  /** An iterator has met damage: the binding never ends such a one, and never closes a store that has one. */
+  /** An iterator has failed: the binding never ends such a one, and never closes a store that has one. */
   #stuck = false;
 
   private constructor(db: RocksDatabase, dir: string) {
@@ -32,7 +32,7 @@ export class RocksEngine implements StorageEngine {
     this.#highWaterFile = join(dir, 'high-water');
   }
 
-  /** `readOnly`: beside the process that writes it, as it was at this moment. Rejects with BAD_REQUEST where another process holds the folder, CORRUPT where it can't be opened. */
+  /** `readOnly`: beside the process that writes it, as it was at this moment. Rejects as `openError` says. */
   static async open(
     dir: string,
     { readOnly = false }: { readonly readOnly?: boolean } = {},
@@ -85,8 +85,8 @@ export class RocksEngine implements StorageEngine {
       if (this.#closed) return;
       this.#db.get(asBuffer(key), { asBuffer: true }, (error, value) => {
         if (!error) resolve(value);
-        else if (/notfound/i.test(error.message)) resolve(undefined);
-        else reject(damaged(error));
+        else if (isNotFound(error.message)) resolve(undefined);
+        else reject(readError(error));
       });
     });
   }
@@ -156,7 +156,7 @@ export class RocksEngine implements StorageEngine {
 
   /**
    * Waits for writes and iterators that are under way: closing before them can end the process. After an
-   * iterator has met damage the folder stays locked until the process ends, by `process.exit`.
+   * iterator has failed the folder stays locked until the process ends, by `process.exit`.
    */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -203,29 +203,8 @@ async function emptyIfMarked(dir: string): Promise<readonly WriteOp[] | undefine
 function next(iterator: RocksIterator): Promise<readonly [Uint8Array, Uint8Array] | undefined> {
   return new Promise((resolve, reject) => {
     iterator.next((error, key, value) => {
-      if (error) reject(damaged(error));
+      if (error) reject(readError(error));
       else resolve(key === undefined || value === undefined ? undefined : [key, value]);
     });
   });
-}
-
-function damaged(error: Error): KeychainError {
-  return new KeychainError('CORRUPT', `the store can't be read: ${error.message}`, {}, error);
-}
-
-function openError(dir: string, error: Error): KeychainError {
-  if (/^IO error: .*\block\b/i.test(error.message)) {
-    return new KeychainError(
-      'BAD_REQUEST',
-      `the data folder ${dir} is in use by another process: end it, or use another --data-dir`,
-      { dir },
-      error,
-    );
-  }
-  return new KeychainError(
-    'CORRUPT',
-    `the store in ${dir} can't be opened: ${error.message}`,
-    { dir },
-    error,
-  );
 }

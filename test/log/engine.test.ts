@@ -1,3 +1,5 @@
+import { readdir, rename, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { RocksEngine } from '../../src/log/rocks-engine.js';
@@ -26,6 +28,42 @@ t.test('RocksDB: a folder that is open is refused, by name', async (t) => {
   const again = await RocksEngine.open(dir);
   t.same(await again.get(key('a')), key('1'));
   await again.close();
+});
+
+t.test('RocksDB: what can not be read now can be read later, and is no damage', async (t) => {
+  const dir = t.testdir();
+  const store = join(dir, 'store');
+  let engine = await RocksEngine.open(dir);
+  await engine.write([{ type: 'put', key: key('a'), value: key('1') }], { sync: true });
+  await engine.close();
+  // What is in the write-ahead log goes to a table.
+  await (await RocksEngine.open(dir)).close();
+  const like = async (name: RegExp): Promise<string> =>
+    (await readdir(store)).find((file) => name.test(file)) ?? '';
+  const table = await like(/\.sst$/);
+  /** The system refuses to open it, as for want of a file handle: not because it is gone. */
+  const block = async (file: string): Promise<() => Promise<void>> => {
+    const aside = join(dir, file);
+    await rename(join(store, file), aside);
+    await symlink(file, join(store, file));
+    return () => rename(aside, join(store, file));
+  };
+
+  const free = await block(await like(/^MANIFEST/));
+  await t.rejects(RocksEngine.open(dir), refusal('INTERNAL', { dir }));
+  await free();
+
+  const give = await block(table);
+  engine = await RocksEngine.open(dir);
+  await t.rejects(engine.get(key('a')), refusal('INTERNAL'));
+  await give();
+  t.same(await engine.get(key('a')), key('1'));
+  await engine.close();
+
+  await rename(join(store, table), join(dir, table));
+  engine = await RocksEngine.open(dir);
+  await t.rejects(engine.get(key('a')), refusal('CORRUPT'), 'a table that is gone');
+  await engine.close();
 });
 
 t.test('memory: a power cut takes what was not synced, a kill takes nothing', async (t) => {
