@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import { EntryId, type SnapshotBase, type SnapshotRecord } from '../gen/keychaindb/v1/log.js';
-import { type EventLog, origin } from '../log/event-log.js';
+import { type EventLog, isDamage, origin } from '../log/event-log.js';
 import {
   blockKey,
   chunkKey,
@@ -45,6 +45,8 @@ export const compactionDefault: CompactionOptions = {
 
 /** Records that one batch deletes. */
 const deleteMax = 512;
+/** Milliseconds after a run that failed, e.g. for want of a file handle, before the next one. */
+const retryMs = 60_000;
 
 /** Makes bases, one at a time, and deletes what they stand for; slowly, beside the writes of the chain (R17). */
 export class Compaction {
@@ -56,7 +58,10 @@ export class Compaction {
   readonly #clock: Clock;
   readonly #pace: Pace;
   #running: Promise<void> | undefined;
+  /** It met damage. */
   #hasFailed = false;
+  /** Monotonic milliseconds before which nothing is tried. */
+  #notBefore = 0;
   /** Of the state that the run began with: another one stands there after a snapshot. */
   #ledger: Ledger | undefined;
   #hasDropped = true;
@@ -90,10 +95,13 @@ export class Compaction {
     if (this.isRunning || this.#hasFailed || this.#pace.isStopped) return;
     const isDue = isBaseDue(this.#state);
     if (!isDue && !this.#hasDropped) return;
+    if (this.#clock.monotonic() < this.#notBefore) return;
     this.#running = this.#run(isDue)
       .catch((error: unknown) => {
-        // A record that can't be read stays one: the log grows, and a person is told.
-        this.#hasFailed = true;
+        // A record that is damaged stays so: the log grows, and a person is told.
+        this.#hasFailed = isDamage(error);
+        this.#hasDropped = true;
+        this.#notBefore = this.#clock.monotonic() + retryMs;
         this.#failed(error);
       })
       .finally(() => {

@@ -9,6 +9,8 @@ export const blockEntriesMax = 1_024;
 export const blockBytesMax = 1 << 20;
 /** Reads that wait for a lease or a tail's answer. */
 export const parkedReadsMax = 16_384;
+/** Reads whose objects are on their way from the disk. */
+export const loadingReadsMax = 16_384;
 /** Outcomes kept for a client. */
 export const outcomesMax = 4_096;
 /** Clients whose expired sessions are remembered, oldest forgotten first. */

@@ -4,7 +4,7 @@ import { View } from '../gen/keychaindb/v1/coordinator.js';
 import { EntryId, LogSpans, Outcome, SessionRecord } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
 import type { WriteOp } from '../log/engine.js';
-import type { EventLog, LogBlock } from '../log/event-log.js';
+import { type EventLog, isDamage, type LogBlock } from '../log/event-log.js';
 import { blockKey, blockPrefix, metaKey, parseOutcomeKey, sessionPrefix } from '../log/keys.js';
 import { incompleteKey, readBase, revisionOf } from './base.js';
 import { emptyLedger, sortExpired, stageBlock } from './fold.js';
@@ -61,7 +61,7 @@ async function firstBlock(log: EventLog, index: number): Promise<LogBlock | unde
   try {
     for await (const [, value] of log.scan(blockKey(index), blockPrefix)) return decodeBlock(value);
   } catch (error) {
-    if (!(error instanceof KeychainError)) throw error;
+    if (!isDamage(error)) throw error;
   }
   return undefined;
 }

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.js';
 import { toMapKey } from '../base/bytes.js';
+import { KeychainError } from '../base/errors.js';
 import { encoded } from '../base/message-writer.js';
 import { StoredObject } from '../gen/keychaindb/v1/log.js';
 import type { WriteOp } from '../log/engine.js';
@@ -15,6 +16,13 @@ interface Unstored extends Hot {
 interface Recent extends Hot {
   /** Number of the call that handed it over. */
   readonly store: number;
+}
+
+/** A span of loads, and of the step that uses them. */
+export interface Hold {
+  /** What comes of its loads now may be older than a commit: it is of no use to anybody. */
+  readonly isOver: boolean;
+  end(): void;
 }
 
 /** Loads that began in the same generation, and what may be forgotten once they have ended. */
@@ -47,14 +55,22 @@ export class Objects {
     this.hot = new HotObjects(hotBytesMax);
   }
 
-  /** Begins a span of loads; the answer ends it, after the step that used what was loaded. */
-  hold(): () => void {
+  /** Begins a span of loads; it ends after the step that used what was loaded, or when nobody waits for that any more. */
+  hold(): Hold {
     const generation = this.#generations.at(-1);
     assert(generation !== undefined, 'there is always a generation');
     generation.loads += 1;
-    return () => {
-      generation.loads -= 1;
-      this.#forget();
+    let isOver = false;
+    return {
+      get isOver() {
+        return isOver;
+      },
+      end: () => {
+        if (isOver) return;
+        isOver = true;
+        generation.loads -= 1;
+        this.#forget();
+      },
     };
   }
 
@@ -64,14 +80,15 @@ export class Objects {
     return this.#committed(mapKey) ?? this.hot.find(mapKey);
   }
 
-  /** The newest committed object, or an older one: see `fresh`. Within a `hold`. */
-  async load(key: Uint8Array): Promise<KeyValue | undefined> {
+  /** The newest committed object, or an older one: see `fresh`. Rejects where the hold was over first. */
+  async load(key: Uint8Array, hold: Hold): Promise<KeyValue | undefined> {
     const known = this.peek(key);
     if (known !== undefined) return known.found;
     const content = this.#content;
     const bytes = await this.#log.get(objectKey(key));
     const loaded = bytes === undefined ? undefined : decodeObject(bytes);
-    // A commit that came meanwhile is not forgotten: the caller's hold keeps it.
+    // A commit that came meanwhile is not forgotten while the hold lasts.
+    if (hold.isOver) throw new KeychainError('DEADLINE', 'nobody waits for this load any more');
     const mapKey = toMapKey(key);
     if (content === this.#content && this.#committed(mapKey) === undefined) {
       this.hot.keep(mapKey, loaded);

@@ -2,7 +2,7 @@ import { noBytes } from '../base/bytes.js';
 import { KeychainError } from '../base/errors.js';
 import type { DataFolder } from '../log/data-folder.js';
 import type { StorageEngine, WriteOp } from '../log/engine.js';
-import type { EventLog } from '../log/event-log.js';
+import { type EventLog, isDamage } from '../log/event-log.js';
 import { metaKey } from '../log/keys.js';
 import { type Damage, openLog } from '../log/open-log.js';
 import { seal, unseal } from '../log/record.js';
@@ -25,7 +25,10 @@ export interface OpenStoreOptions {
   readonly emptyAtNextOpen: (keep: readonly WriteOp[]) => Promise<void>;
 }
 
-/** Opens a node's store. A damaged one is emptied and synced anew, unless it may be the last copy. */
+/**
+ * Opens a node's store. A damaged one is emptied and synced anew, unless it may be the last copy. Where it can't be
+ * read for another reason, e.g. too many open files, this rejects, and nothing was changed.
+ */
 export async function openStore(options: OpenStoreOptions): Promise<EventLog> {
   const { folder, id, fatal, notice } = options;
   const { engine, dir } = folder;
@@ -73,7 +76,7 @@ export async function emptyDamaged(
 
 /** A snapshot that didn't come to its end, or a store that was being emptied: nothing of it counts (R17). */
 async function holdsPart(engine: StorageEngine): Promise<boolean> {
-  const stored = await engine.get(incompleteKey).catch(() => undefined);
+  const stored = await engine.get(incompleteKey).catch(leaveDamage);
   return stored !== undefined;
 }
 
@@ -100,8 +103,7 @@ async function mendLeaseLimit(
   engine: StorageEngine,
   notice: (text: string) => void,
 ): Promise<void> {
-  // A store that can't be read at all is looked at by who opens the log.
-  const stored = await engine.get(leaseMaxKey).catch(() => undefined);
+  const stored = await engine.get(leaseMaxKey).catch(leaveDamage);
   if (stored === undefined) return;
   try {
     unseal(leaseMaxKey, stored);
@@ -110,6 +112,11 @@ async function mendLeaseLimit(
     const seconds = leaseMsMax / 1_000;
     notice(`what this store has promised can't be read any more: it may serve after ${seconds} s`);
   }
+}
+
+/** Damage is looked at by who opens the log. What else can't be read ends the start: it may be well at the next one. */
+function leaveDamage(error: unknown): undefined {
+  if (!isDamage(error)) throw error;
 }
 
 const longestLease = {
@@ -130,8 +137,8 @@ async function damageOfState(log: EventLog): Promise<Damage | undefined> {
     await remember(log);
     return undefined;
   } catch (error) {
-    if (!(error instanceof KeychainError) || error.reason !== 'CORRUPT') throw error;
-    return { kind: 'checksum', message: error.message };
+    if (!isDamage(error)) throw error;
+    return { kind: 'checksum', message: KeychainError.from(error).message };
   }
 }
 
@@ -141,7 +148,8 @@ async function mayBeLastCopy(log: EventLog, id: string): Promise<boolean> {
     if (seen === undefined) return log.last.index > 0;
     const serving = servingOf(seen);
     return serving.length === 1 && serving[0]?.id === id;
-  } catch {
+  } catch (error) {
+    if (!isDamage(error)) throw error;
     return true;
   }
 }

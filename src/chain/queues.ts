@@ -1,4 +1,11 @@
-import { linkWindowBytesMax, parkedReadsMax, stagedBytesMax, stagedEntriesMax } from './limits.js';
+import {
+  linkWindowBytesMax,
+  loadingReadsMax,
+  parkedReadsMax,
+  stagedBytesMax,
+  stagedEntriesMax,
+} from './limits.js';
+import type { Requests } from './requests.js';
 import type { NodeState } from './state.js';
 
 /** A queue and its bound. */
@@ -11,7 +18,7 @@ export interface Queue {
 /** What waits at a node, and how much of it may, by name. */
 export function queuesOf(
   { ledger, waiting }: NodeState,
-  collectingBytes: number,
+  { collectingBytes, loadingReads }: Pick<Requests, 'collectingBytes' | 'loadingReads'>,
   linkWindowBytes: number,
 ): readonly Queue[] {
   const reads = waiting.unleased.length + waiting.parked.length;
@@ -19,6 +26,7 @@ export function queuesOf(
     { name: 'staged_entries', length: ledger.stagedEntries, limit: stagedEntriesMax },
     { name: 'staged_bytes', length: ledger.stagedBytes, limit: stagedBytesMax },
     { name: 'parked_reads', length: reads, limit: parkedReadsMax },
+    { name: 'loading_reads', length: loadingReads, limit: loadingReadsMax },
     { name: 'collecting_bytes', length: collectingBytes, limit: stagedBytesMax },
     { name: 'link_window_bytes', length: linkWindowBytes, limit: linkWindowBytesMax },
   ];

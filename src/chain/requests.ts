@@ -4,17 +4,26 @@ import { KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Operation } from '../gen/keychaindb/v1/kv.js';
 import type { Envelope, RequestId } from '../gen/keychaindb/v1/log.js';
+import { isDamage } from '../log/event-log.js';
 import { contextBytes } from '../telemetry/trace-context.js';
 import type { ChainInput } from './inputs.js';
-import { blockBytesMax, blockEntriesMax, crowdedSilenceMs, stagedBytesMax } from './limits.js';
+import {
+  blockBytesMax,
+  blockEntriesMax,
+  crowdedSilenceMs,
+  loadingReadsMax,
+  stagedBytesMax,
+} from './limits.js';
 import type { ReadRequest, Token, WriteRequest } from './messages.js';
-import type { Objects } from './objects.js';
+import type { Hold, Objects } from './objects.js';
 import type { Pending } from './pending.js';
 import type { NodeState } from './state.js';
 import { isHead } from './views.js';
 
 /** Bytes that a write keeps in memory besides its key and value, about. */
 const overheadBytes = 256;
+/** Milliseconds between two notices that the store can't be read. */
+const noticeMs = 60_000;
 
 /** An operation, and the token under which its answer is owed. */
 export interface Taken {
@@ -41,6 +50,11 @@ export class Requests {
   #collecting: Write[] = [];
   #collectingBytes = 0;
   #loadingBytes = 0;
+  #loadingReads = 0;
+  /** Of the loads under way, by what holds them: when nobody waits for them any more. */
+  readonly #loads = new Map<Hold, number>();
+  readonly #notice: (text: string) => void;
+  #noticedAt = Number.NEGATIVE_INFINITY;
   #flushing = false;
 
   constructor(
@@ -48,7 +62,7 @@ export class Requests {
     objects: Objects,
     pending: Pending,
     clock: Clock,
-    options: { readonly random: Random },
+    options: { readonly random: Random; readonly notice?: (text: string) => void },
     give: (input: ChainInput) => void,
   ) {
     this.#state = state;
@@ -57,6 +71,7 @@ export class Requests {
     this.#clock = clock;
     this.#give = give;
     this.#minted = new MintedIds(options.random);
+    this.#notice = options.notice ?? (() => undefined);
   }
 
   /** Validated operations that came together, each with its token. */
@@ -85,7 +100,15 @@ export class Requests {
       else known.push({ ...read, stored: found.found });
     }
     if (known.length > 0) this.#handReads(known);
+    const room = Math.max(0, loadingReadsMax - this.#loadingReads);
+    for (const { token } of others.splice(room)) this.#refuseLoad(token);
     if (others.length > 0) this.#load(others);
+  }
+
+  /** A disk that hangs ends no load, and the deadlines of those who wait for it make no room. */
+  #refuseLoad(token: Token): void {
+    const text = `${this.#loadingReads} reads wait for the disk: at most ${loadingReadsMax}`;
+    this.#pending.fail(token, new KeychainError('OVERLOADED', `${text}; try another node`));
   }
 
   /** The clock is read after the requests were taken in and their objects loaded (R4). */
@@ -96,19 +119,24 @@ export class Requests {
   }
 
   #load(reads: readonly ReadRequest[]): void {
-    const end = this.#objects.hold();
+    const hold = this.#objects.hold();
+    const last = reads.reduce((latest, { deadline }) => Math.max(latest, deadline), 0);
+    this.#loads.set(hold, last);
+    this.#loadingReads += reads.length;
     const loaded = reads.map(async (read): Promise<Read | undefined> => {
       try {
-        return { ...read, stored: await this.#objects.load(read.key) };
+        return { ...read, stored: await this.#objects.load(read.key, hold) };
       } catch (error) {
         // The others of the batch have nothing to do with it.
-        this.#notLoaded(read.token, error);
+        this.#pending.fail(read.token, this.#notLoaded(error));
         return undefined;
       }
     });
     void Promise.all(loaded).then((all) => {
-      this.#handReads(all.filter((read) => read !== undefined));
-      end();
+      this.#loads.delete(hold);
+      this.#loadingReads -= reads.length;
+      if (!hold.isOver) this.#handReads(all.filter((read) => read !== undefined));
+      hold.end();
     });
   }
 
@@ -128,6 +156,7 @@ export class Requests {
       );
       return;
     }
+    const hold = this.#objects.hold();
     const write: Write = {
       token,
       operation:
@@ -139,7 +168,7 @@ export class Requests {
       arrivedAt: now,
       deadline: now + operation.timeoutMs,
       stored: undefined,
-      end: this.#objects.hold(),
+      end: hold.end,
       bytes,
     };
     const known = this.#objects.peek(asked.value.key);
@@ -149,26 +178,36 @@ export class Requests {
       return;
     }
     this.#loadingBytes += bytes;
-    this.#objects.load(asked.value.key).then(
+    this.#loads.set(hold, write.deadline);
+    const ended = (): void => {
+      this.#loads.delete(hold);
+      this.#loadingBytes -= bytes;
+    };
+    this.#objects.load(asked.value.key, hold).then(
       (stored) => {
+        ended();
         write.stored = stored;
-        this.#loadingBytes -= bytes;
         this.#collect(write);
       },
       (error: unknown) => {
-        this.#loadingBytes -= bytes;
-        write.end?.();
-        this.#notLoaded(token, error);
+        ended();
+        hold.end();
+        this.#pending.fail(token, notApplied(this.#notLoaded(error)));
       },
     );
   }
 
-  /** A record that is damaged stays so: the core hears of it. */
-  #notLoaded(token: Token, thrown: unknown): void {
+  /** A record that is damaged stays so: the core hears of it. Of what may pass a person hears, now and then. */
+  #notLoaded(thrown: unknown): KeychainError {
     const error = KeychainError.from(thrown);
-    this.#pending.fail(token, error);
-    if (error.reason !== 'CORRUPT') return;
-    this.#give({ type: 'DamageFound', what: error.message, now: this.#clock.monotonic() });
+    const { message: what } = error;
+    const now = this.#clock.monotonic();
+    if (isDamage(error)) this.#give({ type: 'DamageFound', what, now });
+    else if (error.reason === 'INTERNAL' && now - this.#noticedAt >= noticeMs) {
+      this.#noticedAt = now;
+      this.#notice(`requests fail: ${what}`);
+    }
+    return error;
   }
 
   #collect(write: Write): void {
@@ -209,6 +248,12 @@ export class Requests {
 
   /** What nobody waits for any more: a disk that hangs for long is asked for the same again and again. */
   #dropLate(now: number): void {
+    for (const [hold, deadline] of this.#loads) {
+      if (deadline > now) continue;
+      // Its load goes on; what was committed meanwhile needn't be kept for it.
+      this.#loads.delete(hold);
+      hold.end();
+    }
     const late = this.#collecting.filter(({ deadline }) => deadline <= now);
     if (late.length === 0) return;
     this.#collecting = this.#collecting.filter(({ deadline }) => deadline > now);
@@ -233,6 +278,11 @@ export class Requests {
   /** Bytes of writes that wait for the disk. */
   get collectingBytes(): number {
     return this.#collectingBytes + this.#loadingBytes;
+  }
+
+  /** Reads that wait for the disk, or whose deadline has passed while it hangs. */
+  get loadingReads(): number {
+    return this.#loadingReads;
   }
 
   /** When the first write of an input came to this node, or the message that brought its blocks. */
@@ -274,6 +324,12 @@ export class Requests {
     if (input.type === 'LogSynced' || input.type === 'ViewPersisted') this.#flushSoon();
     else if (mayActivate && this.#collecting.length > 0) this.#flushSoon();
   }
+}
+
+/** A write whose object couldn't be loaded never reached the core: its caller may know that. */
+function notApplied(error: KeychainError): KeychainError {
+  if (error.reason !== 'INTERNAL') return error;
+  return new KeychainError('NOT_SERVING', `${error.message}; nothing was applied`, {}, error);
 }
 
 /** Request ids for callers that bring none, e.g. a bare stub at a node. */

@@ -210,7 +210,7 @@ class NodeRuntime implements NodeHandle {
   }
 
   get queues(): readonly Queue[] {
-    return queuesOf(this.state, this.#requests.collectingBytes, this.#links.windowBytes);
+    return queuesOf(this.state, this.#requests, this.#links.windowBytes);
   }
 
   get events$(): Observable<ChainEvent> {

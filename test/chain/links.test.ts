@@ -5,6 +5,7 @@ import type { ChainInput } from '../../src/chain/inputs.js';
 import { Links } from '../../src/chain/links.js';
 import type { FollowDown, FollowUp } from '../../src/gen/keychaindb/v1/chain.js';
 import { BlocksDropped, type EventLog, origin } from '../../src/log/event-log.js';
+import { readError } from '../../src/log/rocks-status.js';
 import { FakeChannel, FakeDialer } from '../proxy/fake-channel.js';
 import { ManualClock } from '../proxy/manual-clock.js';
 import { PureCluster, view } from './pure-cluster.js';
@@ -104,6 +105,11 @@ t.test(
     t.same(damaged, ['DownLinkClosed', 'DamageFound']);
   },
 );
+
+t.test('a block that can not be read for want of a file handle is none', async (t) => {
+  const error = readError(new Error('IO error: While open a file: /d/1.sst: Too many open files'));
+  t.same(await fedFrom(error), ['DownLinkClosed']);
+});
 
 t.test(
   'a follower that needs what was dropped meanwhile asks again, and nothing is damaged',

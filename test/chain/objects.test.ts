@@ -5,6 +5,7 @@ import type { KeyValue } from '../../src/chain/messages.js';
 import { Objects } from '../../src/chain/objects.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
+import { refusal } from '../refusal.js';
 
 const key = Buffer.from('key');
 
@@ -46,10 +47,10 @@ t.test('an object that was read once is in memory for the next read', async (t) 
   const { objects, commit, gets } = await openObjects(0);
   await commit(object('a'));
   t.equal(objects.peek(key), undefined, 'nothing is kept where nothing may be');
-  const end = objects.hold();
-  await objects.load(key);
-  await objects.load(key);
-  end();
+  const hold = objects.hold();
+  await objects.load(key, hold);
+  await objects.load(key, hold);
+  hold.end();
   const before = gets();
   t.ok(before >= 2);
 
@@ -82,8 +83,8 @@ t.test('a load that a commit has overtaken leaves nothing old in memory', async 
       release = resolve;
     }),
   );
-  const end = objects.hold();
-  const loading = objects.load(key);
+  const held = objects.hold();
+  const loading = objects.load(key, held);
   await Promise.resolve();
   await commit(object('b'));
   for (let i = 0; i < 100; i += 1) objects.hot.keep(`other ${i}`, object('x'));
@@ -91,9 +92,39 @@ t.test('a load that a commit has overtaken leaves nothing old in memory', async 
   const loaded = await loading;
   t.equal(Buffer.from(loaded?.value ?? []).toString(), 'a', 'what the disk held when it was asked');
   t.equal(Buffer.from(objects.fresh(key, loaded)?.value ?? []).toString(), 'b');
-  end();
+  held.end();
   t.not(Buffer.from(objects.hot.find(toMapKey(key))?.found?.value ?? []).toString(), 'a');
 });
+
+t.test(
+  'a load that nobody waits for any more keeps no commit in memory, and leaves nothing there',
+  async (t) => {
+    const { objects, commit, hold } = await openObjects(0);
+    await commit(object('a'));
+    let release = (): void => undefined;
+    hold(
+      new Promise((resolve) => {
+        release = resolve;
+      }),
+    );
+    const held = objects.hold();
+    const loading = objects.load(key, held);
+    await Promise.resolve();
+    await commit(object('b'));
+    t.ok(objects.peek(key), 'the load may give what was there before');
+    held.end();
+    t.equal(objects.peek(key), undefined, 'as if it had ended');
+    const kept: string[] = [];
+    objects.hot.keep = (of) => void kept.push(of);
+    release();
+    await t.rejects(loading, refusal('DEADLINE'), 'nobody can use it');
+    t.same(kept, [], 'it is older than what the store holds');
+    held.end();
+    const next = objects.hold();
+    t.equal(Buffer.from((await objects.load(key, next))?.value ?? []).toString(), 'b');
+    next.end();
+  },
+);
 
 t.test(
   'what is kept in memory stays within its bound, and what is used stays longest',
@@ -138,12 +169,12 @@ t.test(
         open = resolve;
       }),
     );
-    const end = objects.hold();
-    const loading = objects.load(key);
+    const held = objects.hold();
+    const loading = objects.load(key, held);
     objects.forgetAll();
     open();
     await loading;
-    end();
+    held.end();
     t.equal(objects.peek(key), undefined, 'that read was under way');
   },
 );

@@ -11,6 +11,7 @@ import { blockKey, metaKey } from '../../src/log/keys.js';
 import { MemoryEngine } from '../../src/log/memory-engine.js';
 import { openLog } from '../../src/log/open-log.js';
 import { seal, unseal } from '../../src/log/record.js';
+import { readError } from '../../src/log/rocks-status.js';
 import { SeededRandom } from '../sim/schedule.js';
 import { view } from './pure-cluster.js';
 
@@ -120,6 +121,45 @@ t.test('a part of a snapshot is emptied, also where it would be the last copy', 
   t.notSame(after.storeId, before.storeId, 'it is no copy any more');
   t.match(await open(engine), { notices: [], storeId: after.storeId }, 'once');
 });
+
+t.test(
+  'a store that can not be read for want of a file handle is left as it is, wherever that happens',
+  async (t) => {
+    const error = readError(
+      new Error('IO error: While open a file for random read: /a/1.sst: Too many open files'),
+    );
+    const whole = await stored('a b');
+    let reads = 0;
+    const failing = (at: number): MemoryEngine => {
+      const engine = whole.copy();
+      reads = 0;
+      const fail = (): void => {
+        reads += 1;
+        if (reads === at) throw error;
+      };
+      const get = engine.get.bind(engine);
+      const scan = engine.scan.bind(engine);
+      engine.get = async (key) => {
+        fail();
+        return get(key);
+      };
+      engine.scan = async function* (range) {
+        fail();
+        yield* scan(range);
+      };
+      return engine;
+    };
+    await open(failing(0));
+    const all = reads;
+    t.ok(all > 10);
+    for (let at = 1; at <= all; at += 1) {
+      const engine = failing(at);
+      await t.rejects(open(engine), { reason: 'INTERNAL', message: /Raise the limit/ }, `${at}`);
+      t.same(engine.durableKeys, whole.durableKeys);
+      t.match(await open(engine.copy()), { notices: [], last: 2 });
+    }
+  },
+);
 
 t.test('a damaged record of the largest lease costs time, not data', async (t) => {
   for (const members of ['a b', 'a']) {
