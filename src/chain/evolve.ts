@@ -7,7 +7,7 @@ import { commitThrough, cutSuffix, emptyLedger, type StoreChanges, stageBlock } 
 import { everythingKept } from './kept.js';
 import { leaseEnd, neededBy } from './promise.js';
 import type { NodeState } from './state.js';
-import { everyoneIn, isTail, memberOf, nameKey } from './views.js';
+import { everyoneIn, isHead, isTail, memberOf, nameKey } from './views.js';
 
 /** Applies a fact. Replay runs only this: no clock, no effects; state is owned here and updated in place. */
 export function evolve(state: NodeState, event: ChainEvent, changes?: StoreChanges): NodeState {
@@ -239,6 +239,12 @@ function seeView(state: NodeState, view: View, now: number): void {
 function activate(state: NodeState, view: View, now: number): void {
   assert(view.epoch > (state.active?.epoch ?? -1), 'active epochs rise', { epoch: view.epoch });
   assert(view === state.seen, 'only the newest seen view is activated (R3)', { epoch: view.epoch });
+  const { active, self, silence } = state;
+  const staysHead = active !== undefined && isHead(active, self) && isHead(view, self);
+  if (!staysHead) {
+    silence.marks.length = 0;
+    silence.found.length = 0;
+  }
   state.active = view;
   state.up = undefined;
   state.down = undefined;

@@ -133,10 +133,20 @@ export function outcomeOf(id: EntryId, record: StagedEntry['record']): Outcome {
   };
 }
 
+export function emptySession(): Session {
+  return {
+    outcomes: new Map(),
+    staged: new Map(),
+    answeredBelow: 1,
+    lastRevision: 0,
+    lastAt: 0,
+  };
+}
+
 function sessionOf(ledger: Ledger, client: string): Session {
   let session = ledger.sessions.get(client);
   if (session === undefined) {
-    session = { outcomes: new Map(), staged: new Map(), answeredBelow: 1, lastAt: 0 };
+    session = emptySession();
     ledger.sessions.set(client, session);
   }
   return session;
@@ -259,6 +269,7 @@ function recordOutcome(
   const outcome = outcomeOf(envelope, record);
   session.staged.delete(request.seq);
   session.outcomes.set(request.seq, outcome);
+  session.lastRevision = outcome.revision;
   session.lastAt = Math.max(session.lastAt, envelope.at);
   // It may have been forgotten by some, and run here: at all who apply this it is a client again.
   ledger.expired.delete(client);
@@ -286,6 +297,7 @@ function expire(ledger: Ledger, client: string, at: number, changes: StoreChange
     for (const seq of session.outcomes.keys()) changes.outcome(client, seq, undefined);
     session.outcomes.clear();
     session.answeredBelow = 1;
+    session.lastRevision = 0;
     session.lastAt = 0;
     if (session.staged.size === 0) ledger.sessions.delete(client);
   }

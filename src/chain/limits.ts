@@ -17,13 +17,15 @@ export const outcomesMax = 4_096;
 export const expiredSessionsMax = 65_536;
 /** Milliseconds of silence after which the head expires a session. */
 export const sessionSilenceMs = 3_600_000;
+/** Parts of it between two marks of how far the chain had committed, and between two looks for silent clients. */
+export const marksInSilence = 120;
+export const looksInSilence = 360;
 /** Clients with a session, beyond which those are expired that have been silent longest, */
 export const sessionsMax = 65_536;
 /** and for this many milliseconds at least: no operation is tried for so long. */
 export const crowdedSilenceMs = 2 * deadlineMsMax;
-/** Clients that one entry expires, and milliseconds between two looks for silent ones. */
+/** Clients that one entry expires. */
 export const expiredInEntryMax = 1_024;
-export const expiryMs = 10_000;
 /** Entries that a SYNCING member may lag behind the tail when it is made JOINING. */
 export const joinLagEntriesMax = 1_024;
 /** Unacknowledged bytes on one link before the sender waits. */

@@ -7,7 +7,7 @@ import type { WriteOp } from '../log/engine.js';
 import { type EventLog, isDamage, type LogBlock } from '../log/event-log.js';
 import { blockKey, blockPrefix, metaKey, parseOutcomeKey, sessionPrefix } from '../log/keys.js';
 import { incompleteKey, readBase, revisionOf } from './base.js';
-import { emptyLedger, sortExpired, stageBlock } from './fold.js';
+import { emptyLedger, emptySession, sortExpired, stageBlock } from './fold.js';
 import type { Kept } from './kept.js';
 import type { Remembered } from './start.js';
 import type { Ledger, Session } from './state.js';
@@ -128,7 +128,10 @@ export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Arr
   const { clientId, seq } = parseOutcomeKey(key);
   const client = toMapKey(clientId);
   if (seq !== undefined) {
-    sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));
+    const session = sessionIn(ledger, client);
+    const outcome = Outcome.decode(value);
+    session.outcomes.set(seq, outcome);
+    session.lastRevision = Math.max(session.lastRevision, outcome.revision);
     return;
   }
   const record = SessionRecord.decode(value);
@@ -145,7 +148,7 @@ export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Arr
 function sessionIn(ledger: Ledger, client: string): Session {
   let session = ledger.sessions.get(client);
   if (session === undefined) {
-    session = { outcomes: new Map(), staged: new Map(), answeredBelow: 1, lastAt: 0 };
+    session = emptySession();
     ledger.sessions.set(client, session);
   }
   return session;

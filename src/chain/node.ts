@@ -56,6 +56,8 @@ export interface NodeOptions {
   readonly limits: OperationLimits;
   /** How neighbours compare their states. */
   readonly compare?: ComparePace;
+  /** Milliseconds of silence after which a client's session ends; by default an hour. */
+  readonly sessionSilenceMs?: number;
   /** Bytes of objects that are kept in memory; 0: none. */
   readonly objectCacheBytes?: number;
   /** How far its log may grow, and how slowly it is made shorter. */

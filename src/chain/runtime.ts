@@ -98,11 +98,12 @@ class NodeRuntime implements NodeHandle {
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
-    const { compare = comparePaceDefault } = options;
+    const { compare = comparePaceDefault, sessionSilenceMs: silenceMs } = options;
     const now = clock.monotonic();
     this.state = startState(identity, chainId, timing, now, remembered, {
       pace: compare,
       bounds: compaction.bounds,
+      ...(silenceMs === undefined ? undefined : { silenceMs }),
     });
     this.#persistedEpoch = remembered.seen?.epoch ?? 0;
     this.removed = new Promise((resolve) => {

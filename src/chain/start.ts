@@ -3,7 +3,7 @@ import type { View } from '../gen/keychaindb/v1/coordinator.js';
 import { type ComparePace, comparePaceDefault, emptyComparison } from './comparison.js';
 import { emptyLedger } from './fold.js';
 import { everythingKept, type Kept, type LogBounds } from './kept.js';
-import { logBoundsDefault } from './limits.js';
+import { logBoundsDefault, sessionSilenceMs } from './limits.js';
 import type { Ledger, NodeIdentity, NodeState, NodeTiming } from './state.js';
 import { everyoneIn, nameKey } from './views.js';
 
@@ -25,7 +25,12 @@ export function startState(
   {
     pace = comparePaceDefault,
     bounds = logBoundsDefault,
-  }: { readonly pace?: ComparePace; readonly bounds?: LogBounds } = {},
+    silenceMs = sessionSilenceMs,
+  }: {
+    readonly pace?: ComparePace;
+    readonly bounds?: LogBounds;
+    readonly silenceMs?: number;
+  } = {},
 ): NodeState {
   const leaseMaxMs = remembered.leaseMaxMs ?? 0;
   const { seen } = remembered;
@@ -69,7 +74,6 @@ export function startState(
     leasesDroppedAt: Number.NEGATIVE_INFINITY,
     lastTick: undefined,
     lastPromiseRound: Number.NEGATIVE_INFINITY,
-    expiryDueAt: now,
-    expiryBefore: undefined,
+    silence: { afterMs: silenceMs, marks: [], lookAt: now, found: [], through: 0 },
   };
 }

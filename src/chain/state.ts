@@ -52,8 +52,32 @@ export interface Session {
   /** Requests that are in the log and not committed: seq → their entry. */
   readonly staged: Map<number, EntryId>;
   answeredBelow: number;
-  /** Time of its newest committed entry, milliseconds. */
+  /** Revision of its newest outcome: what tells whether it is silent. 0: none is known. */
+  lastRevision: number;
+  /** Wall time of its newest committed entry, milliseconds, for people; 0: nothing of it is committed. */
   lastAt: number;
+}
+
+/** Everything through `revision` was committed by then, on the head's monotonic clock. */
+export interface CommitMark {
+  readonly now: number;
+  readonly revision: number;
+}
+
+/**
+ * What a head knows of its clients' silence. It dies with the process and with the office: whoever
+ * becomes head waits a whole silence before it expires anybody.
+ */
+export interface Silence {
+  /** Milliseconds of silence after which a session ends. */
+  readonly afterMs: number;
+  /** Oldest first; of those that are older than a silence the newest alone. */
+  readonly marks: CommitMark[];
+  /** Monotonic milliseconds from which on the head looks for silent clients. */
+  lookAt: number;
+  /** Found by the last look and not in an entry yet: the clients with nothing above `through`. */
+  readonly found: string[];
+  through: number;
 }
 
 /** The monotonic clock and the wall's, at one moment. */
@@ -230,8 +254,6 @@ export interface NodeState {
   /** Clocks at the last tick, to notice a suspended machine. */
   lastTick: ClockReading | undefined;
   lastPromiseRound: number;
-  /** Monotonic milliseconds from which on the head looks for sessions to expire. */
-  expiryDueAt: number;
-  /** Those heard no later than this, wall milliseconds, are to go; undefined: a new look says. */
-  expiryBefore: number | undefined;
+  /** Of the head: which clients' sessions are to end. */
+  readonly silence: Silence;
 }

@@ -11,22 +11,34 @@ import {
   crowdedSilenceMs,
   expiredInEntryMax,
   expiredSessionsMax,
-  expiryMs,
+  looksInSilence,
+  marksInSilence,
   sessionSilenceMs,
   sessionsMax,
 } from '../../src/chain/limits.js';
 import { rememberSession } from '../../src/chain/node-store.js';
-import { ChainRecord, type EntryId, SessionRecord } from '../../src/gen/keychaindb/v1/log.js';
+import {
+  ChainRecord,
+  type EntryId,
+  Outcome,
+  SessionRecord,
+} from '../../src/gen/keychaindb/v1/log.js';
 import { encodeBlock, payloadChecksum } from '../../src/log/block.js';
 import type { LogBlock } from '../../src/log/event-log.js';
-import { sessionKey } from '../../src/log/keys.js';
+import { outcomeKey, sessionKey } from '../../src/log/keys.js';
 import { PureCluster, promise, view } from './pure-cluster.js';
 
-/** The wall clock of `id` is ahead of the monotonic one by so much, at a tick that looks for silent clients. */
-function tick(c: PureCluster, id: string, aheadMs: number): void {
-  c.now += expiryMs;
-  c.give(id, { type: 'Ticked', now: c.now, wall: Math.floor(c.now) + aheadMs });
-  c.run();
+const lookMs = sessionSilenceMs / looksInSilence;
+/** A head notices a silence up to so much later. */
+const lateMs = sessionSilenceMs / marksInSilence + lookMs;
+
+/** Time passes at `id`, with ticks that look for silent clients. */
+function pass(c: PureCluster, id: string, milliseconds: number): void {
+  for (let left = milliseconds; left > 0; left -= lookMs) {
+    c.now += Math.min(left, lookMs);
+    c.give(id, { type: 'Ticked', now: c.now, wall: c.wall });
+    c.run();
+  }
 }
 
 function clientId(number: number): Uint8Array {
@@ -63,9 +75,9 @@ t.test(
     const c = new PureCluster();
     c.serve(view(1, 'a b'));
     c.put('a', 'k', 'v1', request(1));
-    tick(c, 'a', sessionSilenceMs - 2 * expiryMs);
+    pass(c, 'a', sessionSilenceMs - 1);
     t.equal(c.node('a').state.ledger.sessions.size, 1, 'not yet');
-    tick(c, 'a', sessionSilenceMs);
+    pass(c, 'a', lateMs);
     for (const id of ['a', 'b']) {
       t.equal(c.node(id).state.ledger.sessions.size, 0, `no session at ${id}`);
       t.equal(c.node(id).state.ledger.expired.size, 1, `known as expired at ${id}`);
@@ -78,14 +90,98 @@ t.test(
   },
 );
 
+t.test(
+  'a wall clock that is set ahead expires nobody: a repeated request has its recorded outcome',
+  async (t) => {
+    const c = new PureCluster();
+    c.serve(view(1, 'a b'));
+    c.put('a', 'k', 'v1', request(1));
+    c.wallAheadMs = sessionSilenceMs;
+    pass(c, 'a', 2 * lateMs);
+    c.wallAheadMs = 24 * sessionSilenceMs;
+    pass(c, 'a', 2 * lateMs);
+    t.equal(c.writeOf(c.put('a', 'k', 'v1', request(1))), 'committed 1');
+    t.equal(c.node('b').objects.get(toMapKey(Buffer.from('k')))?.version, 1, 'it ran once');
+  },
+);
+
+t.test('a write from a time when the wall clock was ten years ahead expires as any', async (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a b'));
+  c.put('a', 'k', 'v1', request(1));
+  c.wallAheadMs = 10 * 365 * 24 * 3_600_000;
+  c.put('a', 'k', 'v2', request(2));
+  c.wallAheadMs = 0;
+  pass(c, 'a', sessionSilenceMs / 2);
+  c.put('a', 'k', 'v3', request(3));
+  pass(c, 'a', sessionSilenceMs / 2 + lateMs);
+  for (const id of ['a', 'b']) {
+    const { sessions, expired } = c.node(id).state.ledger;
+    t.same([...sessions.keys()], [toMapKey(clientId(3))], `who wrote within the hour, at ${id}`);
+    t.equal(expired.size, 2);
+  }
+});
+
+t.test('a new head waits a whole silence before it expires anybody', async (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a b'));
+  c.put('a', 'k', 'v1', request(1));
+  pass(c, 'a', sessionSilenceMs - 2 * lateMs);
+  for (const [epoch, members] of [
+    [2, 'b a'],
+    [3, 'a b'],
+  ] as const) {
+    const head = members.slice(0, 1);
+    c.show(view(epoch, members), 'a', 'b');
+    c.pass(2 * promise);
+    t.equal(c.node(head).state.active?.epoch, epoch);
+    pass(c, head, sessionSilenceMs - 2 * promise - 1);
+    t.equal(c.node(head).state.ledger.sessions.size, 1, `not yet in epoch ${epoch}`);
+  }
+  pass(c, 'a', 2 * promise + lateMs);
+  t.equal(c.node('b').state.ledger.sessions.size, 0);
+});
+
+t.test('a head that stays one in another view knows what it has seen', async (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a b c'));
+  c.put('a', 'k', 'v1', request(1));
+  pass(c, 'a', sessionSilenceMs - lateMs);
+  c.show(view(2, 'a c'), 'a', 'b', 'c');
+  c.pass(2 * promise);
+  pass(c, 'a', 2 * lateMs);
+  t.equal(c.node('c').state.ledger.sessions.size, 0);
+});
+
+t.test('marks of what was committed are as many as a silence has, however long it goes', (t) => {
+  const c = new PureCluster();
+  c.serve(view(1, 'a'));
+  pass(c, 'a', 3 * sessionSilenceMs);
+  const { marks } = c.node('a').state.silence;
+  t.ok(marks.length <= marksInSilence + 2, `${marks.length} marks`);
+  t.ok((marks[0]?.now ?? c.now) <= c.now - sessionSilenceMs, 'one of them is old enough');
+  t.end();
+});
+
+t.test('a start knows the newest outcome of a client, whatever the order of its numbers', (t) => {
+  const ledger = emptyLedger();
+  const remembered = (seq: number, revision: number): void => {
+    const value = Outcome.encode({ revision, generation: 1, existed: false }).finish();
+    rememberSession(ledger, outcomeKey(clientId(1), seq), value);
+  };
+  remembered(1, 7);
+  remembered(2, 5);
+  t.equal(ledger.sessions.get(toMapKey(clientId(1)))?.lastRevision, 7);
+  t.end();
+});
+
 t.test('a chain that always has writes under way forgets silent clients too', async (t) => {
   const c = new PureCluster();
   c.serve(view(1, 'a b'));
   c.put('a', 'k', 'v1', request(1));
   c.slowDisks.add('b');
   const write = c.put('a', 'k', 'v2', request(2));
-  tick(c, 'a', sessionSilenceMs);
-  tick(c, 'a', sessionSilenceMs);
+  pass(c, 'a', sessionSilenceMs + 2 * lateMs);
   const { staged } = c.node('a').state.ledger;
   t.same(
     staged.map(({ entries }) => entries.map(({ record }) => record.$case)),
@@ -103,7 +199,7 @@ t.test('a write that comes after the expiry of its client was staged is refused'
   c.serve(view(1, 'a b'));
   c.put('a', 'k', 'v1', request(1));
   c.slowDisks.add('b');
-  tick(c, 'a', sessionSilenceMs);
+  pass(c, 'a', sessionSilenceMs + lateMs);
   t.equal(c.writeOf(c.put('a', 'k', 'v2', request(1, 2))), 'SESSION_EXPIRED');
   t.equal(c.writeOf(c.put('a', 'k', 'v1', request(1))), 'committed 1', 'its outcome is known yet');
   c.sync('b');
@@ -117,7 +213,7 @@ t.test('an expiry that is cut with its entry never was', async (t) => {
   c.serve(view(1, 'a b c'));
   c.put('a', 'k', 'v1', request(1));
   c.hold = (p) => p.from === 'a' && p.text === 'blocks';
-  tick(c, 'a', sessionSilenceMs);
+  pass(c, 'a', sessionSilenceMs + lateMs);
   t.equal(c.node('a').state.ledger.expiring.size, 1);
   c.show(view(2, 'b c a'), 'a', 'b', 'c');
   c.pass(2 * promise);
@@ -175,23 +271,28 @@ t.test(
         deadline: c.now + 5_000,
         stored: undefined,
       }));
-      c.give('a', { type: 'WritesReceived', writes, now: c.now, wall: Math.floor(c.now) });
+      c.give('a', { type: 'WritesReceived', writes, now: c.now, wall: c.wall });
     };
     const { ledger } = c.node('a').state;
     write(0, excess);
-    c.now += 1;
+    pass(c, 'a', lookMs);
     for (let n = excess; n < sessionsMax + excess; n += 8_192) {
       write(n, Math.min(n + 8_192, sessionsMax + excess));
     }
     t.equal(ledger.sessions.size, sessionsMax + excess);
-    tick(c, 'a', 0);
-    t.equal(ledger.sessions.size, sessionsMax + excess, 'all were heard just now');
-    tick(c, 'a', crowdedSilenceMs);
+    c.wallAheadMs = sessionSilenceMs;
+    pass(c, 'a', crowdedSilenceMs - lookMs - 1);
+    t.equal(ledger.sessions.size, sessionsMax + excess, 'all may still be trying');
+    for (let ticks = 0; ledger.expired.size === 0 && ticks < 10; ticks += 1) pass(c, 'a', lookMs);
     t.equal(ledger.sessions.size, sessionsMax + 10, 'as many as one entry names');
-    c.give('a', { type: 'Ticked', now: c.now, wall: Math.floor(c.now) + crowdedSilenceMs });
+    pass(c, 'a', 1);
     t.equal(ledger.sessions.size, sessionsMax, 'the others at the next tick');
-    t.notOk(ledger.expired.has(Buffer.from(clientId(excess)).toString('latin1')));
-    tick(c, 'a', crowdedSilenceMs);
+    const writers = Array.from({ length: excess }, (_, i) => toMapKey(clientId(i)));
+    t.ok(
+      writers.every((client) => ledger.expired.has(client)),
+      'those who wrote first',
+    );
+    pass(c, 'a', crowdedSilenceMs);
     t.equal(ledger.sessions.size, sessionsMax, 'no more than that');
   },
 );

@@ -93,6 +93,8 @@ export interface Packet {
 /** Real cores, a disk that syncs at once, messages delivered in order unless a test holds or drops them. */
 export class PureCluster {
   now = 1_000;
+  /** By so much the wall clocks are ahead of the monotonic ones. */
+  wallAheadMs = 0;
   readonly nodes = new Map<string, PureNode>();
   readonly reads = new Map<number, ReadAnswer>();
   readonly writes = new Map<number, WriteAnswer>();
@@ -109,6 +111,10 @@ export class PureCluster {
   #token = 1;
   #seq = 1;
   #link = 1;
+
+  get wall(): number {
+    return Math.floor(this.now) + this.wallAheadMs;
+  }
 
   start(id: string, incarnation = 1): PureNode {
     const self = {
@@ -200,7 +206,7 @@ export class PureCluster {
     while (this.now < until) {
       this.now += Math.min(10, until - this.now);
       for (const id of this.nodes.keys()) {
-        this.give(id, { type: 'Ticked', now: this.now, wall: Math.floor(this.now) });
+        this.give(id, { type: 'Ticked', now: this.now, wall: this.wall });
       }
       this.run();
     }
@@ -232,7 +238,7 @@ export class PureCluster {
         },
       ],
       now: this.now,
-      wall: Math.floor(this.now),
+      wall: this.wall,
     });
     this.run();
     return token;

@@ -11,6 +11,7 @@ const session = (answeredBelow: number, revision: number, existed = false): Sess
   outcomes: new Map([[5, { revision, generation: 1, existed }]]),
   staged: new Map(),
   answeredBelow,
+  lastRevision: revision,
   lastAt: 1,
 });
 const watermark = { generation: 1, index: 9 };

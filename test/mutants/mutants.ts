@@ -805,8 +805,8 @@ const chain: readonly Mutant[] = [
     'outcomes do not outlive a restart',
     'R12: a request record is missing after a return',
     'chain/node-store.ts',
-    'sessionIn(ledger, client).outcomes.set(seq, Outcome.decode(value));',
-    'void Outcome.decode(value);',
+    'session.outcomes.set(seq, outcome);',
+    '',
   ),
   one(
     'a head that is removed says that nothing was applied',

@@ -48,5 +48,10 @@ export function cloneNode(state: NodeState): NodeState {
       queries: [...waiting.queries],
     },
     counters: { ...state.counters },
+    silence: {
+      ...state.silence,
+      marks: [...state.silence.marks],
+      found: [...state.silence.found],
+    },
   };
 }

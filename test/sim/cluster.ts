@@ -42,6 +42,8 @@ export interface ClusterOptions {
   readonly compaction?: CompactionOptions;
   /** Milliseconds between two passes of nodes that compare their states. */
   readonly compareMs?: number;
+  /** Of a client, before nodes forget what it asked for; absent: longer than a run. */
+  readonly sessionSilenceMs?: number | undefined;
   /** Clients have their operations traced. */
   readonly isTraced?: boolean;
 }
@@ -106,6 +108,7 @@ export class SimCluster {
   readonly random: SeededRandom;
   readonly #trace: (line: string) => void;
   readonly #compare: ComparePace;
+  readonly #sessionSilence: { readonly sessionSilenceMs?: number };
   readonly #ignoreSync: boolean;
   readonly #drift: number;
   readonly #usurped: SimProcess[] = [];
@@ -117,6 +120,8 @@ export class SimCluster {
     this.timing = options.timing ?? this.random.pick(timings);
     this.#trace = options.trace ?? (() => undefined);
     this.spans = new Spans(options.isTraced ?? false, this.coverage);
+    const { sessionSilenceMs } = options;
+    this.#sessionSilence = sessionSilenceMs === undefined ? {} : { sessionSilenceMs };
     this.#ignoreSync = options.ignoreSync ?? false;
     const { compareMs = comparePaceDefault.intervalMs } = options;
     const records = compareMs < comparePaceDefault.intervalMs ? 2 : comparePaceDefault.records;
@@ -461,6 +466,7 @@ export class SimCluster {
           raiseFormat: () => void folder.raiseFormat(formatOfBases).catch(fatal),
         },
         compare: this.#compare,
+        ...this.#sessionSilence,
         fatal,
         notice: (text) => this.trace(id, text),
         telemetry: this.spans.telemetry(),

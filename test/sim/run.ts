@@ -44,6 +44,7 @@ export interface SimOptions {
 const healMs = 60_000 + heldMsMax;
 const chunkMs = 50;
 const lonelyWrites = 6;
+const shortSilenceMs = 1_000;
 /** Milliseconds for which it must stay so: longer than detection and a lease together. */
 const wholeMs = 2_500;
 
@@ -59,6 +60,8 @@ export async function runSeed(seed: number, options: SimOptions = {}): Promise<S
     ...(options.drift === undefined ? undefined : { drift: options.drift }),
     // One run in four: tracing writes to the disk as well.
     isTraced: seed % 4 === 3,
+    // One run in four forgets clients that may still try again: they must be refused, not run twice.
+    sessionSilenceMs: seed % 4 === 1 ? shortSilenceMs : undefined,
     compareMs: plan.compareMs,
     trace: (line) => {
       trace.push(line);
