@@ -152,6 +152,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     address: flags.listen,
     flag: '--listen',
     handshake,
+    cluster: () => folder.clusterId,
     services: [
       {
         definition: CoordinatorService,

@@ -1,4 +1,4 @@
-import { toHex } from '../base/bytes.js';
+import { noBytes, toHex } from '../base/bytes.js';
 import { pause, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { systemRandom } from '../base/random.js';
@@ -224,7 +224,10 @@ async function leave(
 ): Promise<void> {
   const { id, coordinators } = flags;
   if (!isMember(handle)) return;
-  const verbs = clusterVerbs({ addresses: coordinators, clock: systemClock, handshake });
+  const verbs = clusterVerbs({
+    ...{ addresses: coordinators, clock: systemClock, handshake },
+    cluster: () => handle.state.seen?.clusterId ?? noBytes,
+  });
   const deadline = systemClock.monotonic() + leaveMs;
   try {
     await verbs.drainMember({ id, expectedEpoch: 0 }, leaveMs);

@@ -1,4 +1,5 @@
 import { BehaviorSubject } from 'rxjs';
+import { noBytes } from '../base/bytes.js';
 import { every, systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
 import {
@@ -48,10 +49,14 @@ export async function runProxy(flags: ProxyFlags, worker?: WorkerLink): Promise<
   const connections = new Connections(handshake);
   const clock = systemClock;
   const limits = limitsOf(flags);
-  const cluster = clusterVerbs({ addresses: coordinators, clock, handshake });
+  /** The first view says it. */
+  const ownCluster = (): Uint8Array => proxy.view?.clusterId ?? noBytes;
+  const cluster = clusterVerbs({ addresses: coordinators, clock, handshake, cluster: ownCluster });
   const addresses$ = new BehaviorSubject(coordinators);
   addresses$.subscribe((addresses) => cluster.follow(addresses));
   const stopLooking = every(clock, coordinatorsMs, () => {
+    // Before that anybody would answer: what it says may be of another cluster.
+    if (proxy.view === undefined) return;
     void coordinatorsNow(cluster, coordinators).then((found) => {
       // Where nobody answers, those that are known stay: the ones that were named may be gone for good.
       if (found !== undefined) addresses$.next(found);
@@ -113,6 +118,7 @@ export async function runProxy(flags: ProxyFlags, worker?: WorkerLink): Promise<
     flag: '--listen',
     direct: new DirectCalls(kvHandler(proxy), systemRandom),
     handshake,
+    cluster: ownCluster,
     services: [
       { definition: KVService, implementation: kvService(proxy, clock, systemRandom) },
       {

@@ -20,6 +20,7 @@ import {
   type TransferLeadershipResponse,
   type View,
 } from '../gen/keychaindb/v1/coordinator.js';
+import { meantFor, type OwnCluster } from '../wire/cluster-name.js';
 import { introducing } from '../wire/grpc-handshake.js';
 import type { Handshake } from '../wire/handshake.js';
 import { clientOptions, failureOf, isReady, noMetadata } from './grpc-call.js';
@@ -60,6 +61,8 @@ export interface ClusterVerbsOptions {
   readonly clock: Clock;
   /** Of a process of the cluster; a client has none. */
   readonly handshake?: Handshake;
+  /** Who is of another one is asked nothing: it refuses, and the next address is asked. A client doesn't know. */
+  readonly cluster?: OwnCluster;
 }
 
 /** Milliseconds that one address is waited for before the next is asked. */
@@ -97,9 +100,12 @@ class RetriedVerbs implements ClusterVerbs {
   #preferred = 0;
   #isClosed = false;
 
-  constructor({ addresses, clock, handshake }: ClusterVerbsOptions) {
+  constructor({ addresses, clock, handshake, cluster }: ClusterVerbsOptions) {
     this.#clock = clock;
-    const interceptors = handshake === undefined ? [] : [introducing(handshake)];
+    const interceptors = [
+      ...(handshake === undefined ? [] : [introducing(handshake)]),
+      ...(cluster === undefined ? [] : [meantFor(cluster)]),
+    ];
     this.#clientOptions = { ...clientOptions, interceptors };
     this.follow(addresses);
   }

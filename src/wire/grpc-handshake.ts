@@ -6,6 +6,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { KeychainError } from '../base/errors.js';
+import { type OwnCluster, whyNotMeant } from './cluster-name.js';
 import { fromServiceError, toServiceError } from './grpc-errors.js';
 import type { GrpcService } from './grpc-server.js';
 import { type Handshake, saysVersion } from './handshake.js';
@@ -25,8 +26,12 @@ const internal = /^\/keychaindb\.v1\.(Chain\/|Raft\/|Coordinator\/Heartbeat$)/;
 /** Only clients call these, and say no version. */
 const edge = /^\/keychaindb\.v1\.KV\/(Get|Put|Delete)$/;
 
-/** The service, whose every call begins with what both ends speak. */
-export function guarded(service: GrpcService, handshake: Handshake): GrpcService {
+/** The service, whose every call begins with what both ends speak, and is meant for this cluster where it names one. */
+export function guarded(
+  service: GrpcService,
+  handshake: Handshake,
+  cluster?: OwnCluster,
+): GrpcService {
   const { definition, implementation } = service;
   const handlers: UntypedServiceImplementation = { ...implementation };
   for (const [name, { path }] of Object.entries(definition)) {
@@ -34,11 +39,11 @@ export function guarded(service: GrpcService, handshake: Handshake): GrpcService
     if (handle === undefined || edge.test(path)) continue;
     const guard: Handler = (call, callback) => {
       const isOurs = internal.test(path) || saysVersion(call.metadata);
-      const refusal = isOurs ? handshake.meet(call.metadata, call.getPeer()) : undefined;
-      if (refusal === undefined) {
-        call.sendMetadata(handshake.metadata);
-        handle(call, callback);
-      } else if (callback === undefined) call.emit('error', toServiceError(refusal));
+      const unspoken = isOurs ? handshake.meet(call.metadata, call.getPeer()) : undefined;
+      if (unspoken === undefined) call.sendMetadata(handshake.metadata);
+      const refusal = unspoken ?? (cluster && whyNotMeant(call.metadata, cluster));
+      if (refusal === undefined) handle(call, callback);
+      else if (callback === undefined) call.emit('error', toServiceError(refusal));
       else callback(toServiceError(refusal));
     };
     handlers[name] = guard as unknown as UntypedServiceImplementation[string];

@@ -8,6 +8,7 @@ import { HealthImplementation } from 'grpc-health-check';
 import { afterArrivals, systemClock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
 import { messageBytesMax } from '../base/limits.js';
+import type { OwnCluster } from './cluster-name.js';
 import type { DirectCalls } from './direct-calls.js';
 import { offerStreams } from './direct-streams.js';
 import { guarded } from './grpc-handshake.js';
@@ -45,8 +46,10 @@ export async function listen(options: {
   readonly direct?: DirectCalls;
   /** Who this process is to its peers. */
   readonly handshake: Handshake;
+  /** Refuses calls that name another one. */
+  readonly cluster?: OwnCluster;
 }): Promise<GrpcListener> {
-  const { address, flag, services, direct, handshake } = options;
+  const { address, flag, services, direct, handshake, cluster } = options;
   const server = new Server({
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.max_send_message_length': messageBytesMax,
@@ -57,7 +60,7 @@ export async function listen(options: {
     'grpc.keepalive_timeout_ms': 20_000,
   });
   for (const service of services) {
-    const { definition, implementation } = guarded(service, handshake);
+    const { definition, implementation } = guarded(service, handshake, cluster);
     server.addService(definition, implementation);
   }
   const health = new HealthImplementation({ '': 'NOT_SERVING' });

@@ -373,6 +373,56 @@ t.test(
   },
 );
 
+t.test(
+  'what is asked through a proxy is not done by another cluster that got an address of its own',
+  async (t) => {
+    const lab = await Lab.start({ nodes: 1 });
+    t.teardown(() => lab.stop());
+    const [{ grpc = '', http = '' } = {}] = lab.of('proxy');
+    const own = clusterVerbs({ addresses: [grpc], clock: systemClock });
+    t.teardown(() => own.close());
+    const { members } = await own.status(timeoutMs);
+    const ids = lab.of('coordinator').map(({ id }) => id);
+    for (const id of ids) await lab.kill(id);
+    // The last one's address passes on.
+    const [first = '', second = '', last = ''] = ids;
+    const { grpc: address } = lab.named(last);
+    const dir = await mkdtemp(join(tmpdir(), 'keychaindb-'));
+    t.teardown(() => rm(dir, { recursive: true, force: true }));
+    const args = ['coordinator', '--id', 'other', '--listen', address, '--http', '127.0.0.1:0'];
+    running(t, [...args, '--data-dir', dir, '--initial-cluster', `other=${address}`]);
+    const theirs = clusterVerbs({ addresses: [address], clock: systemClock });
+    t.teardown(() => theirs.close());
+    await until(async () => (await theirs.members(timeoutMs)).epoch >= 0);
+
+    const stray = { id: 'stray', address: '127.0.0.1:1', spare: true, expectedEpoch: 0 };
+    const change = (path: string, body: object) =>
+      fetch(`http://${http}${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', 'x-keychaindb-timeout': '1s' },
+        body: JSON.stringify(body),
+      });
+    for (const answer of [
+      await change('/v1/chain/members', stray),
+      await change('/v1/cluster/members', { id: 'c9', address: '127.0.0.1:1' }),
+    ]) {
+      t.equal(answer.status, 503);
+      t.match(await answer.text(), /NO_LEADER/);
+    }
+    await t.rejects(own.addMember(stray, 2_000), { name: 'KeychainError' });
+    await t.rejects(own.status(1_000), refusal('NO_LEADER'));
+
+    // With two of its own the proxy's cluster does as it is told, and is the only one.
+    for (const id of [first, second]) lab.start(id);
+    await until(async () => (await own.status(timeoutMs)).leader !== '');
+    await asked(() => own.addMember(stray, timeoutMs));
+    t.match((await own.members(timeoutMs)).others, [{ id: 'stray' }]);
+    t.same((await own.status(timeoutMs)).members, members);
+    t.same((await theirs.members(timeoutMs)).others, []);
+    t.same(Object.keys((await theirs.status(timeoutMs)).members), ['other']);
+  },
+);
+
 async function until(isSo: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 30_000;
   for (;;) {
