@@ -26,7 +26,7 @@ import { parseGrpcTimeout } from './grpc-timeout.js';
 import { traceAskedHeader, traceIdHeader, traceparentHeader } from './grpc-trace.js';
 import { type Asked, failureOf, type KvHandler, type Result, type Verb } from './kv-service.js';
 import { frameHeadBytes, UnaryMessage } from './unary-message.js';
-import { Unfetched } from './unfetched.js';
+import { smallBytes, Unfetched, unfetchedBytesMax } from './unfetched.js';
 
 /** How the messages of one unary method of KV are read and written. */
 interface Method {
@@ -84,11 +84,6 @@ const answers = Symbol('answers');
 interface Connection extends Http2Session {
   [answers]?: Unfetched;
 }
-
-/** Bytes of an answer that is too small to be counted: connections have a bound of streams. */
-const smallBytes = 4 << 10;
-/** Bytes of answers of one connection that wait to be fetched. */
-const unfetchedBytesMax = 64 << 20;
 
 function roomOf({ session }: ServerHttp2Stream): Unfetched | undefined {
   const connection: Connection | undefined = session;

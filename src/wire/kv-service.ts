@@ -5,6 +5,7 @@ import type { KVServer, Operation, OperationResult } from '../gen/keychaindb/v1/
 import { toServiceError } from './grpc-errors.js';
 import { traceOfCall } from './grpc-trace.js';
 import { fromOperationError } from './operation-error.js';
+import { smallBytes, Unfetched, unfetchedBytesMax } from './unfetched.js';
 
 export type Asked = NonNullable<Operation['operation']>;
 export type Result = NonNullable<OperationResult['result']>;
@@ -26,6 +27,7 @@ export function kvCalls(
   handler: KvHandler,
   random: Random,
 ): Pick<KVServer, 'get' | 'put' | 'delete'> {
+  const rooms = new AnswerRooms();
   const run = async <Response>(
     call: ServerUnaryCall<unknown, Response>,
     operation: Asked,
@@ -37,8 +39,10 @@ export function kvCalls(
       const trace = traceOfCall(call, random);
       const { result } = await handler.execute({ id: 0, timeoutMs, trace, operation });
       const response = result === undefined ? undefined : pick(result);
-      if (response === undefined) callback(toServiceError(failureOf(result)));
-      else callback(null, response);
+      if (result === undefined || response === undefined) throw failureOf(result);
+      const refusal = rooms.refusal(call, result);
+      if (refusal !== undefined) throw refusal;
+      callback(null, response);
     } catch (error) {
       callback(toServiceError(error));
     }
@@ -60,6 +64,36 @@ export function kvCalls(
       );
     },
   };
+}
+
+/** Room for the large answers of each connection: grpc-js tells no more of it than who its peer is. */
+class AnswerRooms {
+  readonly #rooms = new Map<string, Unfetched>();
+
+  /** Takes room for an answer that may have to wait to be fetched, or says why there is none. */
+  refusal(call: ServerUnaryCall<unknown, unknown>, result: Result): KeychainError | undefined {
+    const bytes = result.$case === 'get' ? result.value.value.byteLength : 0;
+    if (bytes <= smallBytes || call.cancelled) return undefined;
+    const peer = call.getPeer();
+    const room = this.#rooms.get(peer) ?? new Unfetched(unfetchedBytesMax);
+    if (!room.take(bytes)) return unfetched(room.bytes + bytes);
+    this.#rooms.set(peer, room);
+    // grpc-js says so when the call's stream is over, however it ended.
+    call.once('cancelled', () => {
+      room.give(bytes);
+      if (room.bytes === 0) this.#rooms.delete(peer);
+    });
+    return undefined;
+  }
+}
+
+function unfetched(actual: number): KeychainError {
+  const limit = unfetchedBytesMax;
+  return new KeychainError(
+    'OVERLOADED',
+    `${actual} bytes of this connection's compressed calls wait to be fetched and the limit is ${limit}: fetch answers first`,
+    { limit: String(limit), actual: String(actual), flag: '' },
+  );
 }
 
 /** Why a result isn't the answer to what was asked. */

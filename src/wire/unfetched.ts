@@ -1,3 +1,8 @@
+/** Bytes of an answer that is too small to be counted: connections have a bound of streams. */
+export const smallBytes = 4 << 10;
+/** Bytes of answers of one connection that wait to be fetched. */
+export const unfetchedBytesMax = 64 << 20;
+
 /**
  * Room for answers that their reader hasn't fetched yet. An answer that finds none isn't kept: what it answers is asked
  * again when there is room, as a read may be, so that many large reads at once are all answered, and hold little.
@@ -16,6 +21,11 @@ export class Unfetched {
     if (this.#bytes > 0 && this.#bytes + bytes > this.#bytesMax) return false;
     this.#bytes += bytes;
     return true;
+  }
+
+  /** Taken now. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /** An answer was fetched, or nobody fetches it any more. */

@@ -497,3 +497,35 @@ t.test('who gives up while it waits for room lets the others in', async (t) => {
   await Promise.all([...first, last].map(closing));
   t.pass('all are answered');
 });
+
+t.test('large values of compressed calls that nobody fetches are refused', async (t) => {
+  const served = await start(t, 'direct');
+  served.kv.value = Buffer.alloc(1 << 20);
+  const session = dial(t, served);
+  const compressed = frame(gzipSync(get.subarray(5)), 1);
+  const ask = (from: ClientHttp2Session): ClientHttp2Stream => {
+    const stream = open(from, { 'grpc-encoding': 'gzip', 'grpc-timeout': '1M' });
+    stream.on('error', () => undefined);
+    stream.end(compressed);
+    return stream;
+  };
+  const codeOf = async (stream: ClientHttp2Stream): Promise<string> => {
+    const [headers] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    return String(headers['grpc-status']);
+  };
+  const streams = Array.from({ length: 100 }, () => ask(session));
+  const codes = await Promise.all(streams.map(codeOf));
+  t.equal(codes.filter((code) => code === '8').length, 36, 'what is more than 64 MiB');
+  const other = dial(t, served);
+  t.equal(await codeOf(ask(other)), 'undefined', 'another connection has room of its own');
+  const held = streams.filter((_, index) => codes[index] !== '8');
+  const [gone, read] = [held.slice(0, 10), held.slice(10, 20)];
+  const ended = [...gone, ...read].map(closing);
+  for (const stream of gone) stream.close(8);
+  for (const stream of read) stream.resume();
+  await Promise.all(ended);
+  // Whoever closed a stream hears of it before the server does.
+  while ((await codeOf(ask(session))) === '8') await new Promise(setImmediate);
+  const next = await Promise.all(Array.from({ length: 30 }, () => codeOf(ask(session))));
+  t.equal(next.filter((code) => code !== '8').length, 19, 'those that are gone, and those read');
+});
