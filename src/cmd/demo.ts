@@ -50,6 +50,8 @@ const readyMs = 60_000;
 const answerMs = 5_000;
 /** Milliseconds that processes may take to end before they are killed. */
 const stopMs = 5_000;
+/** glibc keeps what threads have freed, in an arena for each: a node would grow for as long as it is busy (decision 17). */
+const fewArenas = { MALLOC_ARENA_MAX: '2' } as const;
 
 /** Runs a whole cluster on this machine until it is told to stop. */
 export async function runDemo(flags: DemoFlags): Promise<void> {
@@ -325,7 +327,10 @@ class Demo {
     const [command = '', ...args] = argv;
     // Told to stop meanwhile: nobody would end it.
     if (this.#isStopping) return output.close();
-    const child = spawn(command, args, { stdio: ['ignore', output.fd, output.fd, 'ipc'] });
+    const child = spawn(command, args, {
+      stdio: ['ignore', output.fd, output.fd, 'ipc'],
+      env: { ...fewArenas, ...process.env },
+    });
     this.#children.set(id, child);
     process_.pid = child.pid ?? 0;
     const listens = new Promise<void>((resolve) => {
