@@ -23,6 +23,7 @@ import type { Logger } from '../telemetry/log.js';
 import { RequestMeter } from '../telemetry/request-meter.js';
 import { telemetryService } from '../telemetry/service.js';
 import { storageMetrics } from '../telemetry/storage-metrics.js';
+import type { OwnCluster } from '../wire/cluster-name.js';
 import { Connections, dialBidi, serveBidi } from '../wire/grpc-channel.js';
 import { type GrpcListener, listen } from '../wire/grpc-server.js';
 import type { Handshake } from '../wire/handshake.js';
@@ -168,7 +169,10 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   raft.status$.subscribe(({ leader }) => listener.serving(leader !== undefined));
   announce(logger, listener.address, http.address);
   telemetry.begin();
-  if (join !== undefined) joinGroup(raft, { id, address, join, handshake }, logger).catch(die);
+  if (join !== undefined) {
+    const cluster = (): Uint8Array => folder.clusterId;
+    joinGroup(raft, { id, address, join, handshake, cluster }, logger).catch(die);
+  }
   await untilStopped();
   await handOver(raft, timing.electionMs);
   stopTracing();
@@ -207,11 +211,12 @@ async function joinGroup(
     readonly address: string;
     readonly join: readonly string[];
     readonly handshake: Handshake;
+    readonly cluster: OwnCluster;
   },
   log: Logger,
 ): Promise<void> {
-  const { id, address, handshake } = own;
-  const verbs = clusterVerbs({ addresses: own.join, clock: systemClock, handshake });
+  const { id, address, handshake, cluster } = own;
+  const verbs = clusterVerbs({ addresses: own.join, clock: systemClock, handshake, cluster });
   const isMember = ({ members }: RaftGroup): boolean => members.some((m) => m.id === id);
   try {
     for (let waits = 0; !isMember(raft.appliedEntry.group); waits += 1) {
@@ -227,7 +232,9 @@ async function joinGroup(
       } catch (thrown) {
         const error = KeychainError.from(thrown);
         const isPassing = error.status === 'UNAVAILABLE' || error.status === 'DEADLINE_EXCEEDED';
-        if (!isPassing && error.reason !== 'MEMBER_BEHIND') throw error;
+        // Its log says that it is a member, perhaps of another address: the leader that it waits for knows.
+        const isIn = isMember(raft.status.group) && error.reason !== 'MEMBER_REMOVED';
+        if (!isPassing && !isIn && error.reason !== 'MEMBER_BEHIND') throw error;
         log.warn({ reason: error.reason }, `not taken in yet: ${error.message}`);
         await pause(systemClock, joinPauseMs);
       }

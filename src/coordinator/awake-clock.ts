@@ -9,6 +9,7 @@ export class AwakeClock {
   readonly #lookMs: number;
   #lookedAt: number;
   #sleptMs = 0;
+  #naps = 0;
 
   /** @param lookMs it is asked at least so often, unless the process stands still */
   constructor(clock: Pick<Clock, 'monotonic'>, lookMs: number) {
@@ -17,11 +18,20 @@ export class AwakeClock {
     this.#lookedAt = clock.monotonic();
   }
 
+  /** How often it stood still. */
+  get naps(): number {
+    return this.#naps;
+  }
+
   /** Milliseconds; goes on by at most `lookMs` between two questions. */
   monotonic(): number {
     const now = this.#clock.monotonic();
-    this.#sleptMs += Math.max(0, now - this.#lookedAt - this.#lookMs);
+    const overslept = now - this.#lookedAt - this.#lookMs;
     this.#lookedAt = now;
+    if (overslept > 0) {
+      this.#sleptMs += overslept;
+      this.#naps += 1;
+    }
     return now - this.#sleptMs;
   }
 }

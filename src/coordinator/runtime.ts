@@ -1,6 +1,6 @@
 import { distinctUntilChanged, filter, map, type Observable, type Subscription, skip } from 'rxjs';
 import { equalBytes, noBytes, toHex } from '../base/bytes.js';
-import { type Cancel, type Clock, every, pause } from '../base/clock.js';
+import { afterArrivals, type Cancel, type Clock, every, pause } from '../base/clock.js';
 import { isReason, KeychainError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { Timing } from '../base/timing.js';
@@ -115,6 +115,8 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #nodes: NodeStreams;
   /** The entry of the snapshot that it started from; 0: of none. */
   readonly #restored: number;
+  /** After which it has heard what came meanwhile. */
+  #naps = 0;
   #proposing = false;
   #proposedAt: number | undefined;
   #isLeader = false;
@@ -304,17 +306,20 @@ class CoordinatorRuntime implements CoordinatorHandle {
     }
   }
 
-  /** Who is heard is judged by the view that is known here: a change of a newer one waits until that is. */
+  /** Who is heard is judged by the view that is known here: one that knows less than is decided learns it first. */
   async #learns(expectedEpoch: number, timeoutMs: number): Promise<void> {
     const { raft, registry } = this.#options;
-    const until = this.#clock.monotonic() + Math.min(timeoutMs / 2, noLeaderMsMax);
-    while (registry.state.view.epoch < expectedEpoch) {
-      if (this.#clock.monotonic() >= until) {
-        const message = `the view is of epoch ${registry.state.view.epoch}, not ${expectedEpoch}, as far as ${raft.id} knows`;
-        throw new KeychainError('STALE_EPOCH', message);
-      }
-      await pause(this.#clock, noLeaderMs);
+    const { epoch } = registry.state.view;
+    if (this.view !== undefined && !this.#isUninformed() && epoch >= expectedEpoch) return;
+    const outcome = await raft.read({ timeoutMs: Math.min(timeoutMs / 2, noLeaderMsMax) });
+    if (outcome.type === 'refused' || this.view === undefined || this.#isUninformed()) {
+      const message = `${raft.id} knows of no leader that says who the members are: nothing was done`;
+      throw new KeychainError('NO_LEADER', message);
     }
+    const newest = registry.state.view.epoch;
+    if (newest >= expectedEpoch) return;
+    const message = `the view is of epoch ${newest}, not ${expectedEpoch}`;
+    throw new KeychainError('STALE_EPOCH', message);
   }
 
   /** Those who live may not have come yet, to a coordinator that they have to dial anew. */
@@ -401,6 +406,12 @@ class CoordinatorRuntime implements CoordinatorHandle {
   /** The leader looks for what has to change, one change at a time. */
   #look(): void {
     const now = this.#awake.monotonic();
+    if (this.#awake.naps !== this.#naps) {
+      this.#naps = this.#awake.naps;
+      // Who beat while it slept is heard first.
+      afterArrivals(this.#clock, () => this.#look());
+      return;
+    }
     if (this.#proposing || this.#isClosed || !this.#options.raft.status.isCurrent) return;
     const { registry, raft, random, timing } = this.#options;
     const command =

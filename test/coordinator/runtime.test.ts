@@ -76,9 +76,17 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
       return { type: 'applied', index, result };
     },
     change: async () => ({ type: 'unknown' }),
-    read: async () => ({ type: 'current', index: status$.value.applied }),
+    read: async () => {
+      learn();
+      return { type: 'current', index: status$.value.applied };
+    },
     removed: new Promise(() => undefined),
     close: async () => undefined,
+  };
+  let learn = (): void => undefined;
+  /** What it learns when it asks the leader. */
+  const onRead = (learned: () => void): void => {
+    learn = learned;
   };
   /** What was asked for in one turn is decided one after the other. */
   function decide(): void {
@@ -122,7 +130,7 @@ function coordinatorOf(ids: readonly string[], own: Partial<CoordinatorOptions> 
     const beat = { ...NodeHeartbeat.decode(noBytes), ...own, seenEpoch: 5, ...more };
     coordinator.acceptHeartbeat(channel).message(beat);
   };
-  return { coordinator, registry, hear, notices, proposed, status$ };
+  return { coordinator, registry, hear, notices, proposed, status$, onRead };
 }
 
 t.test(
@@ -166,26 +174,35 @@ t.test('a change of the view in between does not refuse a removal that named non
 });
 
 t.test('who is heard is judged by the view that a change names, not by an older one', async (t) => {
-  const { coordinator, registry, hear, proposed } = coordinatorOf(['a', 'b', 'c']);
+  const { coordinator, registry, hear, proposed, onRead } = coordinatorOf(['a', 'b', 'c']);
   t.teardown(() => coordinator.close());
   // The others have taken c out meanwhile, and b is gone.
   hear('a');
   hear('c');
+  onRead(() => {
+    const { clusterId, incarnations, view } = registry.state;
+    const members = view.members.filter(({ id }) => id !== 'c');
+    const newest = { ...view, epoch: 6, members };
+    registry.restore(encodeRegistry({ clusterId, incarnations, forgotten: 0, view: newest }));
+  });
   const removal = coordinator.removeMember({ id: 'a', expectedEpoch: 6 }, 5_000);
-  const outcome = t.rejects(removal, refusal('LAST_SERVING'));
-  t.equal(proposed(), 0, 'it waits for that view');
-  const { clusterId, incarnations, view } = registry.state;
-  const members = view.members.filter(({ id }) => id !== 'c');
-  registry.restore(
-    encodeRegistry({ clusterId, incarnations, forgotten: 0, view: { ...view, epoch: 6, members } }),
-  );
-  await outcome;
+  await t.rejects(removal, refusal('LAST_SERVING'));
   const request = { id: 'a', expectedEpoch: 7 };
-  await t.rejects(coordinator.drainMember(request, 10), refusal('STALE_EPOCH'));
-  await t.rejects(
-    coordinator.recoverChain({ ...request, lostIds: [] }, 10),
-    refusal('STALE_EPOCH'),
-  );
+  await t.rejects(coordinator.drainMember(request, 5_000), refusal('STALE_EPOCH'));
+  const recovery = coordinator.recoverChain({ ...request, lostIds: [] }, 5_000);
+  await t.rejects(recovery, refusal('STALE_EPOCH'));
+  t.equal(proposed(), 0);
+});
+
+t.test('nobody is taken out by a coordinator that does not know who serves', async (t) => {
+  const registry = new RegistryMachine();
+  const { coordinator, proposed } = coordinatorOf(['a', 'b', 'c'], { registry });
+  t.teardown(() => coordinator.close());
+  const request = { id: 'a', expectedEpoch: 0 };
+  const recovery = coordinator.recoverChain({ ...request, lostIds: ['b', 'c'] }, 5_000);
+  await t.rejects(recovery, refusal('NO_LEADER'));
+  await t.rejects(coordinator.removeMember(request, 5_000), refusal('NO_LEADER'));
+  await t.rejects(coordinator.drainMember(request, 5_000), refusal('NO_LEADER'));
   t.equal(proposed(), 0);
 });
 
@@ -286,6 +303,21 @@ t.test(
     t.not(coordinator.proposingForMs, undefined, 'c is silent');
   },
 );
+
+t.test('who beat while the coordinator stood still is heard before anybody goes', async (t) => {
+  const { coordinator, clock, hear, beat } = await leaderOf(['a', 'b', 'c']);
+  t.teardown(() => coordinator.close());
+  await beat(10, 'a', 'b', 'c');
+  await beat(5, 'a', 'b');
+  const arrivals: (() => void)[] = [];
+  clock.soon = (then) => void arrivals.push(then);
+  clock.stall(2 * timingDefault.heartbeatMs);
+  await clock.pass(0);
+  t.equal(coordinator.proposingForMs, undefined, 'its timers come before what has arrived');
+  for (const id of ['a', 'b', 'c']) hear(id);
+  for (let turn = 0; turn < 2; turn += 1) for (const then of arrivals.splice(0)) then();
+  t.equal(coordinator.proposingForMs, undefined);
+});
 
 t.test(
   'short stalls, one after the other, leave nobody in the chain who is in its way',
