@@ -22,10 +22,12 @@ export function admittedIn(
   witnesses: readonly Witness[],
 ): number | undefined {
   if (witnesses.some((witness) => isOfOtherGroup(founders, witness))) return undefined;
+  // One of 0.1.0 does not say whom it has heard, nor who votes.
+  const telling = witnesses.filter(({ term, voters }) => term === 0 || voters.length > 0);
   const majority = Math.floor(founders.length / 2) + 1;
-  const blank = witnesses.filter(({ term }) => term === 0).length;
+  const blank = telling.filter(({ term }) => term === 0).length;
   const isFirstStart = 1 + blank >= majority;
-  const meetsMajorities = witnesses.length > founders.length - majority;
+  const meetsMajorities = telling.length > founders.length - majority;
   if (!isFirstStart && !meetsMajorities) return undefined;
   return Math.max(0, ...witnesses.map(({ term }) => term));
 }

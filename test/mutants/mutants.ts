@@ -259,8 +259,8 @@ const raft: readonly Mutant[] = [
     'a majority that says nothing of a founder is any of the others',
     'decision 16, B14',
     'raft/admission.ts',
-    'const meetsMajorities = witnesses.length > founders.length - majority;',
-    'const meetsMajorities = witnesses.length > 0;',
+    'const meetsMajorities = telling.length > founders.length - majority;',
+    'const meetsMajorities = telling.length > 0;',
   ),
   one(
     'somebody new gets a vote though a founder was never heard',

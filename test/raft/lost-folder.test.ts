@@ -107,7 +107,9 @@ t.test('how many have to know nothing of a founder', async (t) => {
 t.test('a founder is new only to a group of the founders', async (t) => {
   const founders = ['m1', 'm2', 'm3'];
   const of = (...voters: readonly string[]) => ({ term: 7, voters });
-  t.equal(admittedIn(founders, [of(), of('m3', 'm1', 'm2')]), 7);
+  t.equal(admittedIn(founders, [of(), of('m3', 'm1', 'm2')]), undefined, 'one of 0.1.0');
+  const asks = { term: 0, voters: [] };
+  t.equal(admittedIn(founders, [asks, of('m3', 'm1', 'm2')]), 7, 'one that is new, too');
   t.equal(admittedIn(founders, [of(...founders), of(...founders, 'm4')]), undefined);
   t.equal(admittedIn(founders, [of(...founders), of('m1', 'm2', 'm4')]), undefined);
 });
