@@ -3,8 +3,16 @@ import { KeychainError } from '../base/errors.js';
 import type { FollowAck, FollowDown, FollowUp } from '../gen/keychaindb/v1/chain.js';
 import type { EntryId, SnapshotChunk } from '../gen/keychaindb/v1/log.js';
 import { decodeBlock } from '../log/block.js';
-import { type EventLog, isDamage, type LogBlock, origin, sameEntry } from '../log/event-log.js';
+import {
+  BlocksDropped,
+  type EventLog,
+  isDamage,
+  type LogBlock,
+  origin,
+  sameEntry,
+} from '../log/event-log.js';
 import type { Channel, ChannelHandler, Dialer } from '../wire/channel.js';
+import { FeedFaults } from './feed-faults.js';
 import { Forwarder } from './forwarder.js';
 import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
@@ -30,6 +38,9 @@ type LinkEffect = Extract<
   }
 >;
 
+/** Milliseconds after which a follower is let go that could not be fed: less than it waits before it names this node. */
+const feedRetryMs = 200;
+
 /** The streams to the predecessor (dialed) and from successors (accepted); the core knows them by number. */
 export class Links {
   readonly #state: NodeState;
@@ -39,6 +50,8 @@ export class Links {
   readonly #give: (input: ChainInput) => void;
   readonly #hops: Hops;
   readonly #catchUpShare: number;
+  readonly #notice: (text: string) => void;
+  readonly #faults = new FeedFaults();
   readonly #accepted = new Map<number, Channel<FollowDown>>();
   readonly meter = { messages: 0, entries: 0 };
   #nextLink = 1;
@@ -62,10 +75,14 @@ export class Links {
     clock: Clock,
     give: (input: ChainInput) => void,
     hops: Hops,
-    /** Of the time that feeding a follower which catches up may take. */
-    catchUpShare: number,
+    options: {
+      /** Of the time that feeding a follower which catches up may take. */
+      readonly catchUpShare: number;
+      readonly notice?: (text: string) => void;
+    },
   ) {
-    this.#catchUpShare = catchUpShare;
+    this.#catchUpShare = options.catchUpShare;
+    this.#notice = options.notice ?? (() => undefined);
     this.#hops = hops;
     this.#state = state;
     this.#log = log;
@@ -228,13 +245,30 @@ export class Links {
         ? new SnapshotFeed(forwarder, this.#log, paced).run(first)
         : forwarder.run(this.#log, first, common, pace);
     fed.catch((error: unknown) => {
+      const { message: what, reason } = KeychainError.from(error);
       const now = this.#clock.monotonic();
-      this.#dropFollower(link, `its log can't be read: ${String(error)}`);
-      this.#give({ type: 'DownLinkClosed', link, now });
+      if (reason === 'INTERNAL' && !(error instanceof BlocksDropped)) {
+        if (this.#faults.failed(now)) this.#notice(`a follower can't be fed: ${what}`);
+        // It asks again at once, and what failed may leave something behind each time.
+        this.#clock.after(feedRetryMs, () => this.#failFollower(link, what));
+        return;
+      }
+      this.#failFollower(link, what);
       // The follower asks again for ever. A base that can't be read may have given way to a newer one.
       if (common === undefined || !isDamage(error)) return;
-      this.#give({ type: 'DamageFound', what: KeychainError.from(error).message, now });
+      this.#give({ type: 'DamageFound', what, now });
     });
+  }
+
+  #failFollower(link: number, what: string): void {
+    if (!this.#accepted.has(link)) return;
+    this.#dropFollower(link, `its log can't be read: ${what}`);
+    this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
+  }
+
+  /** Milliseconds for which a follower could not be fed; 0: none needs what can't be read. */
+  faultMs(now: number): number {
+    return this.#faults.lastedMs(now);
   }
 
   #dropFollower(link: number, why: string): void {

@@ -328,7 +328,7 @@ export class Requests {
 
 /** A write whose object couldn't be loaded never reached the core: its caller may know that. */
 function notApplied(error: KeychainError): KeychainError {
-  if (error.reason !== 'INTERNAL') return error;
+  if (error.reason !== 'INTERNAL' && error.reason !== 'CORRUPT') return error;
   return new KeychainError('NOT_SERVING', `${error.message}; nothing was applied`, {}, error);
 }
 

@@ -123,7 +123,11 @@ class NodeRuntime implements NodeHandle {
     this.#requests = new Requests(this.state, this.#objects, this.#pending, clock, options, give);
     this.#peers = new Peers(options.peers);
     const { share } = compaction;
-    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops, share);
+    const { notice } = options;
+    this.#links = new Links(this.state, log, options.links, clock, give, this.#hops, {
+      catchUpShare: share,
+      ...(notice === undefined ? undefined : { notice }),
+    });
     this.#compaction = new Compaction(this.state, log, clock, compaction, give, (error) => {
       const { reason, message: what } = KeychainError.from(error);
       options.notice?.(`the log can't be made shorter: ${what}`);
@@ -469,7 +473,7 @@ class NodeRuntime implements NodeHandle {
     const clusterId = this.state.seen?.clusterId ?? noBytes;
     const now = this.#clock.monotonic();
     const { join, version = '' } = this.#options;
-    const stuckMs = this.#diskWait.waitedMs(this.#log, now);
+    const stuckMs = Math.max(this.#diskWait.waitedMs(this.#log, now), this.#links.faultMs(now));
     return { ...heartbeatOf(this.state, join, clusterId, now, stuckMs), version };
   }
 

@@ -147,7 +147,11 @@ export class RocksEngine implements StorageEngine {
   async writeHighWater(value: Uint8Array): Promise<void> {
     if (this.#closed) return;
     this.#highWater ??= open(this.#highWaterFile, constants.O_WRONLY | constants.O_CREAT);
-    const file = await this.#highWater;
+    const file = await this.#highWater.catch((error: unknown) => {
+      // E.g. too many open files: the next sync tries again.
+      this.#highWater = undefined;
+      throw error;
+    });
     await file.write(value, 0, value.byteLength, 0);
     if (value.byteLength === this.#highWaterBytes) return;
     await file.truncate(value.byteLength);

@@ -6,7 +6,7 @@ import { KeychainError } from '../base/errors.js';
  */
 
 /** A file of the store is gone, or its medium doesn't give it back. */
-const lost = /No such file or directory|Input\/output error/;
+const lost = /No such file or directory|Input\/output error|Structure needs cleaning|Bad message/;
 const inUse = /^IO error: (lock hold by current process|While lock file: .*temporarily)/i;
 
 /** What to do where the system refused, by its word for why. */

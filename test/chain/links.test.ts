@@ -3,6 +3,7 @@ import { KeychainError } from '../../src/base/errors.js';
 import { Hops } from '../../src/chain/hops.js';
 import type { ChainInput } from '../../src/chain/inputs.js';
 import { Links } from '../../src/chain/links.js';
+import { stuckMsMax } from '../../src/coordinator/limits.js';
 import type { FollowDown, FollowUp } from '../../src/gen/keychaindb/v1/chain.js';
 import { BlocksDropped, type EventLog, origin } from '../../src/log/event-log.js';
 import { readError } from '../../src/log/rocks-status.js';
@@ -25,7 +26,7 @@ function linked() {
   const dialer = new FakeDialer<FollowUp, FollowDown>();
   const links = new Links(
     ...([state, {} as EventLog, dialer, new ManualClock()] as const),
-    ...([() => undefined, new Hops(() => undefined), 1] as const),
+    ...([() => undefined, new Hops(() => undefined), { catchUpShare: 1 }] as const),
   );
   const dial = () => {
     links.perform({ type: 'dialPredecessor', address: 'a', session, hello });
@@ -75,27 +76,40 @@ t.test('a new link is told what the one before was told already', async (t) => {
   t.equal(next.sent.length, 1);
 });
 
-/** What the core of a node hears when a follower needs what reading its log throws. */
-async function fedFrom(error: Error): Promise<readonly ChainInput['type'][]> {
+/** A node whose follower needs what reading its log throws: what its core hears, and what people do. */
+function feeder(error: Error) {
   const cluster = new PureCluster();
   cluster.serve(view(1, 'a b'));
-  const given: ChainInput[] = [];
+  const given: ChainInput['type'][] = [];
+  const notices: string[] = [];
   const log = {
     // biome-ignore lint/correctness/useYield: it fails before it has anything.
     async *follow() {
       throw error;
     },
   } as unknown as EventLog;
+  const clock = new ManualClock();
   const links = new Links(
-    ...([cluster.node('a').state, log, new FakeDialer(), new ManualClock()] as const),
-    ...([(input: ChainInput) => void given.push(input), new Hops(() => undefined), 1] as const),
+    ...([cluster.node('a').state, log, new FakeDialer(), clock] as const),
+    ...([({ type }: ChainInput) => void given.push(type), new Hops(() => undefined)] as const),
+    { catchUpShare: 1, notice: (text) => void notices.push(text) },
   );
   const handler = { message: () => undefined, closed: () => undefined };
-  links.accept(new FakeChannel<FollowDown, FollowUp>('b', handler));
-  const first = { ...emptyDown, session: 1 };
-  links.perform({ type: 'feed', link: 1, session: 1, common: origin, first });
-  for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
-  return given.map(({ type }) => type);
+  let link = 0;
+  const feed = async (): Promise<void> => {
+    links.accept(new FakeChannel<FollowDown, FollowUp>('b', handler));
+    link += 1;
+    const first = { ...emptyDown, session: link };
+    links.perform({ type: 'feed', link, session: link, common: origin, first });
+    await clock.pass(0);
+  };
+  return { links, clock, given, notices, feed };
+}
+
+async function fedFrom(error: Error): Promise<readonly ChainInput['type'][]> {
+  const { given, feed } = feeder(error);
+  await feed();
+  return given;
 }
 
 t.test(
@@ -106,10 +120,24 @@ t.test(
   },
 );
 
-t.test('a block that can not be read for want of a file handle is none', async (t) => {
-  const error = readError(new Error('IO error: While open a file: /d/1.sst: Too many open files'));
-  t.same(await fedFrom(error), ['DownLinkClosed']);
-});
+t.test(
+  'a block that can not be read for want of a file handle is none, and the chain stands still behind it',
+  async (t) => {
+    const text = 'IO error: While open a file: /d/1.sst: Too many open files';
+    const { links, clock, given, notices, feed } = feeder(readError(new Error(text)));
+    t.equal(links.faultMs(clock.monotonic()), 0);
+    for (let tries = 1; tries <= 60; tries += 1) {
+      await feed();
+      t.equal(given.length, tries - 1, 'it asks again after a moment');
+      await clock.pass(200);
+    }
+    t.strictSame([...new Set(given)], ['DownLinkClosed']);
+    t.ok(links.faultMs(clock.monotonic()) >= stuckMsMax, 'as with a disk that hangs, it goes');
+    t.match(notices, [/^a follower can't be fed: .*Too many open files/]);
+    await clock.pass(5_000);
+    t.equal(links.faultMs(clock.monotonic()), 0, 'nobody asks in vain any more');
+  },
+);
 
 t.test(
   'a follower that needs what was dropped meanwhile asks again, and nothing is damaged',
