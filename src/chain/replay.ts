@@ -64,9 +64,9 @@ export class Replay {
   copy(): Replay {
     assert(this.ledger.staged.length === 0, 'what is staged is not copied');
     const copy = new Replay({ keepsValues: this.#keepsValues });
-    const { sessions, expired, ...rest } = this.ledger;
-    const nothing = { staged: [], dirty: new Map(), expiring: new Set() };
-    Object.assign(copy.ledger, rest, nothing);
+    const { sessions, expired, spans, ...rest } = this.ledger;
+    const own = { spans: [...spans], staged: [], dirty: new Map(), expiring: new Set() };
+    Object.assign(copy.ledger, rest, own);
     for (const [client, session] of sessions) {
       const outcomes = new Map(session.outcomes);
       copy.ledger.sessions.set(client, { ...session, outcomes, staged: new Map() });
