@@ -232,11 +232,8 @@ export class Links {
     const follower = this.#state.down?.from;
     // The chain waits for who counts in it: such a one is fed as fast as it takes. So is the second one, before anything
     // else. A snapshot always goes with rests.
-    const isAwaited =
-      active === undefined ||
-      !follower ||
-      countsIn(active, follower) ||
-      servingOf(active).length < 2;
+    const counts = active !== undefined && follower !== undefined && countsIn(active, follower);
+    const isAwaited = active === undefined || !follower || counts || servingOf(active).length < 2;
     const paced = new Pace(this.#clock, this.#catchUpShare);
     const pace = isAwaited && common !== undefined ? undefined : paced;
     this.#down = { link, forwarder, pace };
@@ -248,7 +245,8 @@ export class Links {
       const { message: what, reason } = KeychainError.from(error);
       const now = this.#clock.monotonic();
       if (reason === 'INTERNAL' && !(error instanceof BlocksDropped)) {
-        if (this.#faults.failed(now)) this.#notice(`a follower can't be fed: ${what}`);
+        this.#faults.failed(now, counts);
+        if (this.#faults.isNews(now)) this.#notice(`a follower can't be fed: ${what}`);
         // It asks again at once, and what failed may leave something behind each time.
         this.#clock.after(feedRetryMs, () => this.#failFollower(link, what));
         return;
@@ -258,6 +256,9 @@ export class Links {
       if (common === undefined || !isDamage(error)) return;
       this.#give({ type: 'DamageFound', what, now });
     });
+    this.#clock.after(2 * feedRetryMs, () => {
+      if (this.#down?.link === link) this.#faults.over();
+    });
   }
 
   #failFollower(link: number, what: string): void {
@@ -266,7 +267,7 @@ export class Links {
     this.#give({ type: 'DownLinkClosed', link, now: this.#clock.monotonic() });
   }
 
-  /** Milliseconds for which a follower could not be fed; 0: none needs what can't be read. */
+  /** Milliseconds for which a follower that the chain waits for could not be fed; 0: none needs what can't be read. */
   faultMs(now: number): number {
     return this.#faults.lastedMs(now);
   }

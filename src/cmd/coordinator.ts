@@ -16,6 +16,7 @@ import { DataFolder, makeFolder } from '../log/data-folder.js';
 import { openLog } from '../log/open-log.js';
 import { RocksEngine } from '../log/rocks-engine.js';
 import { isBlank, readDurable } from '../raft/durable-record.js';
+import { isVoter } from '../raft/group.js';
 import type { RaftMember } from '../raft/raft.js';
 import { startRaft } from '../raft/runtime.js';
 import { clusterVerbs } from '../retry/cluster-verbs.js';
@@ -232,8 +233,8 @@ async function joinGroup(
       } catch (thrown) {
         const error = KeychainError.from(thrown);
         const isPassing = error.status === 'UNAVAILABLE' || error.status === 'DEADLINE_EXCEEDED';
-        // Its log says that it is a member, perhaps of another address: the leader that it waits for knows.
-        const isIn = isMember(raft.status.group) && error.reason !== 'MEMBER_REMOVED';
+        // A voter that has moved: whoever leads learns its address when it stands.
+        const isIn = isVoter(raft.status.group, id) && error.reason !== 'MEMBER_REMOVED';
         if (!isPassing && !isIn && error.reason !== 'MEMBER_BEHIND') throw error;
         log.warn({ reason: error.reason }, `not taken in yet: ${error.message}`);
         await pause(systemClock, joinPauseMs);

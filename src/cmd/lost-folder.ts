@@ -75,7 +75,7 @@ export async function admission(
     if (!isTold && clock.monotonic() - since > tellMs) {
       isTold = true;
       tell(
-        `${id}'s folder ${dataDir} is empty, and too few others answer (${answers.length} of ${addressesOf(own).length}) to say that ${id} is new: it takes no part yet. Start them; where they are gone for ever: keychaindb cluster remove ${id}, and another one under a new --id with --join`,
+        `${id}'s folder ${dataDir} is empty, and too few others say that ${id} is new (${answers.length} of ${addressesOf(own).length} answer; those of 0.1.0 can't): it takes no part yet. Start them; where they are gone for ever: keychaindb cluster remove ${id}, and another one under a new --id with --join`,
       );
     }
     await pause(clock, askPauseMs);

@@ -115,7 +115,7 @@ class CoordinatorRuntime implements CoordinatorHandle {
   readonly #nodes: NodeStreams;
   /** The entry of the snapshot that it started from; 0: of none. */
   readonly #restored: number;
-  /** After which it has heard what came meanwhile. */
+  /** Of the naps of `#awake`, those after which what came meanwhile has been heard. */
   #naps = 0;
   #proposing = false;
   #proposedAt: number | undefined;

@@ -335,8 +335,8 @@ function servingProblem(heard: NodeStatus): Problem | undefined {
   if (stuckMs > stuckMsMost) {
     return {
       ...{ kind: 'disk-stuck', id, passing: false },
-      message: `the disk of ${id} has synced nothing for ${Math.floor(stuckMs / 1_000)} s`,
-      command: `look at its disk, restart ${id}; it is taken out where another node is well`,
+      message: `for ${Math.floor(stuckMs / 1_000)} s ${id} has synced nothing, or can't read what its follower needs`,
+      command: `look at its log and its disk, restart ${id}; it is taken out where another node is well`,
     };
   }
   if (silentPeers.length > 0) {

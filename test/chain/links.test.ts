@@ -1,5 +1,6 @@
 import t from 'tap';
 import { KeychainError } from '../../src/base/errors.js';
+import { FeedFaults } from '../../src/chain/feed-faults.js';
 import { Hops } from '../../src/chain/hops.js';
 import type { ChainInput } from '../../src/chain/inputs.js';
 import { Links } from '../../src/chain/links.js';
@@ -77,9 +78,9 @@ t.test('a new link is told what the one before was told already', async (t) => {
 });
 
 /** A node whose follower needs what reading its log throws: what its core hears, and what people do. */
-function feeder(error: Error) {
+function feeder(error: Error, members = 'a b') {
   const cluster = new PureCluster();
-  cluster.serve(view(1, 'a b'));
+  cluster.serve(view(1, members));
   const given: ChainInput['type'][] = [];
   const notices: string[] = [];
   const log = {
@@ -138,6 +139,27 @@ t.test(
     t.equal(links.faultMs(clock.monotonic()), 0, 'nobody asks in vain any more');
   },
 );
+
+t.test('nobody goes for a member that is synced and can not be fed', async (t) => {
+  const failed = readError(new Error('IO error: While open a file: /d/1.sst: Too many open files'));
+  const { links, clock, notices, feed } = feeder(failed, 'a b~sync');
+  for (let tries = 1; tries <= 60; tries += 1) {
+    await feed();
+    await clock.pass(200);
+    t.equal(links.faultMs(clock.monotonic()), 0);
+  }
+  t.equal(notices.length, 1);
+});
+
+t.test('a fault that each time passes does not add up', async (t) => {
+  const faults = new FeedFaults();
+  faults.failed(1_000, true);
+  faults.failed(2_000, true);
+  t.equal(faults.lastedMs(2_500), 1_000);
+  faults.over();
+  faults.failed(3_000, true);
+  t.equal(faults.lastedMs(3_500), 0);
+});
 
 t.test(
   'a follower that needs what was dropped meanwhile asks again, and nothing is damaged',
