@@ -274,14 +274,27 @@ class Demo {
   /** In order: the first one becomes the head. */
   async #addNodes(verbs: ReturnType<typeof clusterVerbs>): Promise<void> {
     for (const { id, grpc } of this.#of('node')) {
-      try {
-        await verbs.addMember({ id, address: grpc, spare: false, expectedEpoch: 0 }, readyMs);
-      } catch (error) {
-        const isKnown = error instanceof KeychainError && error.reason === 'MEMBER_EXISTS';
-        if (!isKnown) throw error;
-      }
+      // Adding is done once: where the leader changed meanwhile it is asked for again.
+      while ((await this.#addNode(verbs, id, grpc)) === 'unknown');
     }
     progress('the coordinators have a leader');
+  }
+
+  async #addNode(
+    verbs: ReturnType<typeof clusterVerbs>,
+    id: string,
+    address: string,
+  ): Promise<'done' | 'unknown'> {
+    try {
+      await verbs.addMember({ id, address, spare: false, expectedEpoch: 0 }, readyMs);
+      return 'done';
+    } catch (thrown) {
+      const error = KeychainError.from(thrown);
+      if (error.reason === 'OUTCOME_UNKNOWN' && !this.#isStopping) return 'unknown';
+      // At another address: it has not come from there yet.
+      if (error.reason === 'MEMBER_EXISTS') return 'done';
+      throw error;
+    }
   }
 
   #allServe(addresses: readonly string[], connections: Connections): Promise<void> {
