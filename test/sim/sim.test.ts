@@ -5,7 +5,7 @@ import { shrink } from './shrink.js';
 
 /*
  * KEYCHAINDB_SEED replays from a seed, KEYCHAINDB_SEEDS runs more of them; `npm run sim` prints the transitions.
- * CI runs many more by `npm run sim -- --seeds 500 --cover`.
+ * CI runs many more by `npm run sim -- --seeds 400 --cover`.
  */
 const first = Number(process.env['KEYCHAINDB_SEED'] ?? 1_000);
 const seeds = Number(process.env['KEYCHAINDB_SEEDS'] ?? 40);
