@@ -133,20 +133,17 @@ export function outcomeOf(id: EntryId, record: StagedEntry['record']): Outcome {
   };
 }
 
-export function emptySession(): Session {
-  return {
-    outcomes: new Map(),
-    staged: new Map(),
-    answeredBelow: 1,
-    lastRevision: 0,
-    lastAt: 0,
-  };
-}
-
-function sessionOf(ledger: Ledger, client: string): Session {
+/** The session of a client; a new one where it has none. */
+export function sessionOf(ledger: Ledger, client: string): Session {
   let session = ledger.sessions.get(client);
   if (session === undefined) {
-    session = emptySession();
+    session = {
+      outcomes: new Map(),
+      staged: new Map(),
+      answeredBelow: 1,
+      lastRevision: 0,
+      lastAt: 0,
+    };
     ledger.sessions.set(client, session);
   }
   return session;

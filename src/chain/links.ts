@@ -18,6 +18,7 @@ import type { Hops } from './hops.js';
 import type { ChainEffect, ChainInput } from './inputs.js';
 import { downMessage, upMessage } from './link.js';
 import { Pace } from './pace.js';
+import { RareNotice } from './rare-notice.js';
 import { SnapshotFeed } from './snapshot-feed.js';
 import type { NodeState } from './state.js';
 import { countsIn, servingOf } from './views.js';
@@ -50,7 +51,7 @@ export class Links {
   readonly #give: (input: ChainInput) => void;
   readonly #hops: Hops;
   readonly #catchUpShare: number;
-  readonly #notice: (text: string) => void;
+  readonly #notice: RareNotice;
   readonly #faults = new FeedFaults();
   readonly #accepted = new Map<number, Channel<FollowDown>>();
   readonly meter = { messages: 0, entries: 0 };
@@ -82,7 +83,7 @@ export class Links {
     },
   ) {
     this.#catchUpShare = options.catchUpShare;
-    this.#notice = options.notice ?? (() => undefined);
+    this.#notice = new RareNotice(options.notice);
     this.#hops = hops;
     this.#state = state;
     this.#log = log;
@@ -245,8 +246,8 @@ export class Links {
       const { message: what, reason } = KeychainError.from(error);
       const now = this.#clock.monotonic();
       if (reason === 'INTERNAL' && !(error instanceof BlocksDropped)) {
-        this.#faults.failed(now, counts);
-        if (this.#faults.isNews(now)) this.#notice(`a follower can't be fed: ${what}`);
+        if (counts) this.#faults.failed(now);
+        this.#notice.say(`a follower can't be fed: ${what}`, now);
         // It asks again at once, and what failed may leave something behind each time.
         this.#clock.after(feedRetryMs, () => this.#failFollower(link, what));
         return;

@@ -7,10 +7,10 @@ import type { WriteOp } from '../log/engine.js';
 import { type EventLog, isDamage, type LogBlock } from '../log/event-log.js';
 import { blockKey, blockPrefix, metaKey, parseOutcomeKey, sessionPrefix } from '../log/keys.js';
 import { incompleteKey, readBase, revisionOf } from './base.js';
-import { emptyLedger, emptySession, sortExpired, stageBlock } from './fold.js';
+import { emptyLedger, sessionOf, sortExpired, stageBlock } from './fold.js';
 import type { Kept } from './kept.js';
 import type { Remembered } from './start.js';
-import type { Ledger, Session } from './state.js';
+import type { Ledger } from './state.js';
 
 /** Of what is committed here; written with the objects, in one batch. */
 export const watermarkKey = metaKey('watermark');
@@ -128,7 +128,7 @@ export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Arr
   const { clientId, seq } = parseOutcomeKey(key);
   const client = toMapKey(clientId);
   if (seq !== undefined) {
-    const session = sessionIn(ledger, client);
+    const session = sessionOf(ledger, client);
     const outcome = Outcome.decode(value);
     session.outcomes.set(seq, outcome);
     session.lastRevision = Math.max(session.lastRevision, outcome.revision);
@@ -140,18 +140,9 @@ export function rememberSession(ledger: Ledger, key: Uint8Array, value: Uint8Arr
     ledger.expired.set(client, record.expiredAt);
     return;
   }
-  const session = sessionIn(ledger, client);
+  const session = sessionOf(ledger, client);
   session.answeredBelow = Math.max(1, record.answeredBelow);
   session.lastAt = record.lastAt;
-}
-
-function sessionIn(ledger: Ledger, client: string): Session {
-  let session = ledger.sessions.get(client);
-  if (session === undefined) {
-    session = emptySession();
-    ledger.sessions.set(client, session);
-  }
-  return session;
 }
 
 export function recordSeen(view: View): readonly WriteOp[] {

@@ -17,13 +17,12 @@ import {
 import type { ReadRequest, Token, WriteRequest } from './messages.js';
 import type { Hold, Objects } from './objects.js';
 import type { Pending } from './pending.js';
+import { RareNotice } from './rare-notice.js';
 import type { NodeState } from './state.js';
 import { isHead } from './views.js';
 
 /** Bytes that a write keeps in memory besides its key and value, about. */
 const overheadBytes = 256;
-/** Milliseconds between two notices that the store can't be read. */
-const noticeMs = 60_000;
 
 /** An operation, and the token under which its answer is owed. */
 export interface Taken {
@@ -53,8 +52,7 @@ export class Requests {
   #loadingReads = 0;
   /** Of the loads under way, by what holds them: when nobody waits for them any more. */
   readonly #loads = new Map<Hold, number>();
-  readonly #notice: (text: string) => void;
-  #noticedAt = Number.NEGATIVE_INFINITY;
+  readonly #notice: RareNotice;
   #flushing = false;
 
   constructor(
@@ -71,7 +69,7 @@ export class Requests {
     this.#clock = clock;
     this.#give = give;
     this.#minted = new MintedIds(options.random);
-    this.#notice = options.notice ?? (() => undefined);
+    this.#notice = new RareNotice(options.notice);
   }
 
   /** Validated operations that came together, each with its token. */
@@ -203,10 +201,7 @@ export class Requests {
     const { message: what } = error;
     const now = this.#clock.monotonic();
     if (isDamage(error)) this.#give({ type: 'DamageFound', what, now });
-    else if (error.reason === 'INTERNAL' && now - this.#noticedAt >= noticeMs) {
-      this.#noticedAt = now;
-      this.#notice(`requests fail: ${what}`);
-    }
+    else if (error.reason === 'INTERNAL') this.#notice.say(`requests fail: ${what}`, now);
     return error;
   }
 

@@ -86,6 +86,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     });
   }
   const connections = new Connections(handshake);
+  const cluster: OwnCluster = () => folder.clusterId;
   const registry = new RegistryMachine();
   const timing = timingOf(flags);
   const raft = await startRaft({
@@ -93,7 +94,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     address,
     founders,
     admission: () => admission(own, clock, (message) => logger.warn({}, message)),
-    clusterId: () => folder.clusterId,
+    clusterId: cluster,
     clock,
     random: systemRandom,
     timing,
@@ -154,7 +155,7 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
     address: flags.listen,
     flag: '--listen',
     handshake,
-    cluster: () => folder.clusterId,
+    cluster,
     services: [
       {
         definition: CoordinatorService,
@@ -171,7 +172,6 @@ export async function runCoordinator(flags: CoordinatorFlags): Promise<void> {
   announce(logger, listener.address, http.address);
   telemetry.begin();
   if (join !== undefined) {
-    const cluster = (): Uint8Array => folder.clusterId;
     joinGroup(raft, { id, address, join, handshake, cluster }, logger).catch(die);
   }
   await untilStopped();

@@ -67,6 +67,11 @@ export interface ProxyHandle {
   close(): Promise<void>;
 }
 
+/** Milliseconds that the caller of an operation waits: 5 s where it names none, never more than 60 s. */
+export function callerWaits({ timeoutMs }: Operation): number {
+  return Math.min(timeoutMs || deadlineMsDefault, deadlineMsMax);
+}
+
 export function startProxy(options: ProxyOptions): ProxyHandle {
   return new RunningProxy(options);
 }
@@ -146,7 +151,7 @@ class RunningProxy implements ProxyHandle {
     if (invalid !== undefined) {
       return this.#refused(operation, parent, edge, errorResult(asked.id, invalid));
     }
-    const timeoutMs = Math.min(asked.timeoutMs || deadlineMsDefault, deadlineMsMax);
+    const timeoutMs = callerWaits(asked);
     return new Promise((answer) => {
       const token = this.#nextToken;
       this.#nextToken += 1;

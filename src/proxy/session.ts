@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.js';
 import { KeychainError } from '../base/errors.js';
-import { deadlineMsDefault, deadlineMsMax } from '../base/limits.js';
 import type {
   Operation,
   OperationResult,
@@ -12,7 +11,7 @@ import type { Acceptor } from '../wire/channel.js';
 import { errorResult } from '../wire/operation-error.js';
 import { Unfetched } from '../wire/unfetched.js';
 import { messageLimits, sessionAnswerBytesMax, sessionOperationsMax } from './limits.js';
-import type { ProxyHandle } from './runtime.js';
+import { callerWaits, type ProxyHandle } from './runtime.js';
 
 /** Bytes of a result besides its value. */
 const overheadBytes = 64;
@@ -80,7 +79,7 @@ export function acceptSession(
         for (const operation of operations) {
           inFlight += 1;
           const actual = inFlight + sender.waiting.length;
-          if (actual <= sessionOperationsMax) void run(operation, now + timeoutOf(operation));
+          if (actual <= sessionOperationsMax) void run(operation, now + callerWaits(operation));
           else answer(errorResult(operation.id, overloaded(actual)));
         }
       },
@@ -98,11 +97,6 @@ function overloaded(actual: number): KeychainError {
     `${actual} operations of this session wait and the limit is ${limit}: fetch answers first`,
     { limit: String(limit), actual: String(actual), flag: '' },
   );
-}
-
-/** Milliseconds that the caller of an operation waits. */
-function timeoutOf({ timeoutMs }: Operation): number {
-  return Math.min(timeoutMs || deadlineMsDefault, deadlineMsMax);
 }
 
 function unfetched(): KeychainError {

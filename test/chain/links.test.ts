@@ -153,11 +153,11 @@ t.test('nobody goes for a member that is synced and can not be fed', async (t) =
 
 t.test('a fault that each time passes does not add up', async (t) => {
   const faults = new FeedFaults();
-  faults.failed(1_000, true);
-  faults.failed(2_000, true);
+  faults.failed(1_000);
+  faults.failed(2_000);
   t.equal(faults.lastedMs(2_500), 1_000);
   faults.over();
-  faults.failed(3_000, true);
+  faults.failed(3_000);
   t.equal(faults.lastedMs(3_500), 0);
 });
 

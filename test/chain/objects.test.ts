@@ -33,14 +33,18 @@ async function openObjects(cacheBytes: number) {
     await log.settled();
     await Promise.resolve();
   };
-  return {
-    objects,
-    commit,
-    gets: () => gets,
-    hold: (until: Promise<void> | undefined) => {
-      gate = until;
-    },
+  /** A load that the disk doesn't end before `release`. */
+  const loadSlowly = async () => {
+    let release = (): void => undefined;
+    gate = new Promise((resolve) => {
+      release = resolve;
+    });
+    const held = objects.hold();
+    const loading = objects.load(key, held);
+    await Promise.resolve();
+    return { held, loading, release };
   };
+  return { objects, commit, gets: () => gets, loadSlowly };
 }
 
 t.test('an object that was read once is in memory for the next read', async (t) => {
@@ -72,20 +76,12 @@ t.test('what is in memory is the newest commit, also of a key that was deleted',
 });
 
 t.test('a load that a commit has overtaken leaves nothing old in memory', async (t) => {
-  const { objects, commit, hold } = await openObjects(4_000);
+  const { objects, commit, loadSlowly } = await openObjects(4_000);
   await commit(object('a'));
   // Others push it out of memory.
   for (let i = 0; i < 100; i += 1) objects.hot.keep(`other ${i}`, object('x'));
   t.equal(objects.peek(key), undefined);
-  let release = (): void => undefined;
-  hold(
-    new Promise((resolve) => {
-      release = resolve;
-    }),
-  );
-  const held = objects.hold();
-  const loading = objects.load(key, held);
-  await Promise.resolve();
+  const { held, loading, release } = await loadSlowly();
   await commit(object('b'));
   for (let i = 0; i < 100; i += 1) objects.hot.keep(`other ${i}`, object('x'));
   release();
@@ -99,17 +95,9 @@ t.test('a load that a commit has overtaken leaves nothing old in memory', async 
 t.test(
   'a load that nobody waits for any more keeps no commit in memory, and leaves nothing there',
   async (t) => {
-    const { objects, commit, hold } = await openObjects(0);
+    const { objects, commit, loadSlowly } = await openObjects(0);
     await commit(object('a'));
-    let release = (): void => undefined;
-    hold(
-      new Promise((resolve) => {
-        release = resolve;
-      }),
-    );
-    const held = objects.hold();
-    const loading = objects.load(key, held);
-    await Promise.resolve();
+    const { held, loading, release } = await loadSlowly();
     await commit(object('b'));
     t.ok(objects.peek(key), 'the load may give what was there before');
     held.end();
@@ -159,20 +147,13 @@ t.test('a value is copied: it may be a view of a whole block', async (t) => {
 t.test(
   'R17: nothing is in memory of what a snapshot has replaced, or was read while it came',
   async (t) => {
-    const { objects, commit, hold } = await openObjects(1 << 20);
+    const { objects, commit, loadSlowly } = await openObjects(1 << 20);
     await commit(object('old'));
     objects.forgetAll();
     t.equal(objects.peek(key), undefined);
-    let open: () => void = () => undefined;
-    hold(
-      new Promise((resolve) => {
-        open = resolve;
-      }),
-    );
-    const held = objects.hold();
-    const loading = objects.load(key, held);
+    const { held, loading, release } = await loadSlowly();
     objects.forgetAll();
-    open();
+    release();
     await loading;
     held.end();
     t.equal(objects.peek(key), undefined, 'that read was under way');
